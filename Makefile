@@ -1,0 +1,39 @@
+# `make app` generates an application beside this folder; `make test` runs the tests of the template.
+
+PYTHON ?= python3
+BIN := .venv/bin
+OUTPUT ?= ..
+
+# No cache may lie in the template folder: cookiecutter would write it into every application.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/python
+
+.PHONY: help app test lint
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+app: .venv/cookiecutter ## Generate the default application in ../my-flask-app and install it
+	$(BIN)/cookiecutter --no-input --output-dir "$(OUTPUT)" .
+	$(MAKE) -C "$(OUTPUT)/my-flask-app" setup
+	@echo "Run it: make -C $(OUTPUT)/my-flask-app run"
+
+test: .venv/tests ## Run the tests of the template
+	$(BIN)/pytest
+
+lint: .venv/tests ## Check the style and the types of the template's own code
+	$(BIN)/ruff check hooks tests
+	$(BIN)/ruff format --check hooks tests
+	$(BIN)/mypy
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.13" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+.venv/cookiecutter: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --group cookiecutter
+	@touch $@
+
+.venv/tests: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@

@@ -1,0 +1,42 @@
+"""How the tests run commands: with the tools of this environment, and in an environment of nobody."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+# What an activated environment, a caller's settings or a CI machine would slip into a project.
+FOREIGN = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "SECRET_KEY", "DATABASE_URL", "FLASK_APP")
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return the environment of this process without what is foreign to a project, and with `variables`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_") and name not in FOREIGN}
+    return kept | variables
+
+
+def run(
+    *command: str | Path, cwd: Path, ok: bool = True, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in `cwd` and return what it printed; fail, with that, if its exit code is not as expected."""
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, env=environment(**(variables or {})), capture_output=True, text=True
+    )
+    assert (done.returncode == 0) is ok, f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def run_module(module: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a Python tool of this environment in `cwd`."""
+    return run(sys.executable, "-m", module, *arguments, cwd=cwd)
+
+
+def check_project(project: Path, cache: Path) -> None:
+    """Check style, format and types of a project, and run its tests."""
+    run_module("ruff", "check", cwd=project)
+    run_module("ruff", "format", "--check", cwd=project)
+    run_module("mypy", f"--cache-dir={cache}", cwd=project)
+    result = run_module("pytest", "-q", cwd=project)
+    assert " passed" in result.stdout
+    assert "skipped" not in result.stdout

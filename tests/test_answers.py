@@ -1,0 +1,114 @@
+"""Tests of the answers that are refused, and of the lines that say so."""
+
+import sys
+import tomllib
+from importlib.metadata import distributions
+from pathlib import Path
+
+import pytest
+
+from tests.commands import environment, run
+from tests.conftest import Bake
+
+REFUSED = {
+    "an empty name": ("project_name=", "project_name ''"),
+    "a name of spaces": ("project_name=   ", "project_name '   '"),
+    "a double quote": ('project_name=The "App"', "project_name 'The \"App\"'"),
+    "three double quotes": ('description=a """ b', 'description \'a """ b\''),
+    "a backslash": ("author=back\\slash", "author 'back\\\\slash'"),
+    "a line break": ("project_name=two\nlines", "project_name 'two\\nlines'"),
+    "a carriage return": ("description=two\rlines", "description 'two\\nlines'"),
+    "a line separator": ("author=two\u2028lines", "author 'two\\u2028lines'"),
+    "an escape character": ("project_name=a\x1b[31mb", "project_name 'a\\x1b[31mb'"),
+    "an empty description": ("description=", "description ''"),
+    "a slug with a space": ("project_slug=my app", "project_slug 'my app'"),
+    "a slug that begins with a hyphen": ("project_slug=-app", "project_slug '-app'"),
+    "a slug that ends with a dot": ("project_slug=app.", "project_slug 'app.'"),
+    "a slug with an accent": ("project_slug=café", "project_slug 'café'"),
+    "a slug with an emoji": ("project_slug=🚀", "project_slug '🚀'"),
+    "a slug with a folder": ("project_slug=a/b", "project_slug 'a/b'"),
+    "a slug with folders elsewhere": ("project_slug=../elsewhere/b", "project_slug '../elsewhere/b'"),
+    "a slug with quotes": ("project_slug=a'b", 'project_slug "a\'b"'),
+    "a slug of 200 characters": (f"project_slug={'a' * 200}", "has 200 characters"),
+    "a name of 200 characters": (f"project_name={'a' * 200}", "has 200 characters"),
+    "a dependency": ("project_slug=flask", "project_slug 'flask'"),
+    "a dependency in other letters": ("project_slug=SQLAlchemy", "project_slug 'SQLAlchemy'"),
+    "a dependency with another separator": ("project_name=Python Dotenv", "project_slug 'python-dotenv'"),
+    "a dependency of a dependency": ("project_name=Click", "project_slug 'click'"),
+    "braces, when they are rendered": ("project_slug={{ 'fla' + 'sk' }}", "project_slug 'flask'"),
+}
+
+
+@pytest.mark.parametrize(("answer", "message"), REFUSED.values(), ids=REFUSED)
+def test_an_answer_is_refused_in_one_line_and_leaves_nothing(
+    template: Path, tmp_path: Path, answer: str, message: str
+) -> None:
+    output = tmp_path / "here" / "out"
+    output.mkdir(parents=True)
+
+    done = run("cookiecutter", "--no-input", "--output-dir", output, template, answer, cwd=tmp_path, ok=False)
+
+    first = done.stderr.splitlines()[0]
+    assert message in first
+    assert ": " in first.removeprefix(message)
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["out"]
+    assert list(output.iterdir()) == []
+
+
+def test_a_refusal_leaves_a_project_that_is_there_alone(template: Path, tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "mine.txt").write_text("mine")
+
+    run("cookiecutter", "--no-input", "-f", template, "project_slug=shop", "author=", cwd=tmp_path, ok=False)
+
+    assert (tmp_path / "shop" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("answer", ["2048", "Straße", "李明", "It's", "R&D", "{x}", "a" * 100, "🚀"])
+def test_a_fine_name_is_accepted(bake: Bake, answer: str) -> None:
+    project = bake(project_name=answer)
+
+    assert tomllib.loads((project / "pyproject.toml").read_text())["project"]["name"] == project.name
+    assert answer in (project / "README.md").read_text()
+
+
+def test_an_old_cookiecutter_is_refused(template: Path, tmp_path: Path) -> None:
+    old = Path(sys.executable).with_name("uv"), "tool", "run", "--quiet", "cookiecutter==2.6.0"
+
+    done = run(*old, "--no-input", "--output-dir", tmp_path, template, cwd=tmp_path, ok=False)
+
+    assert done.stderr.splitlines()[0].startswith("cookiecutter 2.6.0 is too old: this template needs 2.7 or later")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_package_that_a_project_installs_can_be_its_name(template: Path) -> None:
+    tools = {"cookiecutter", "pytest-xdist", "types-pyyaml", "uv", "asgiref"}
+    hook = (template / "hooks" / "pre_gen_project.py").read_text()
+    refused = {line.strip(' ",') for line in hook.partition("DEPENDENCIES = {")[2].partition("}")[0].splitlines()}
+
+    required = {"flask", "sqlalchemy", "alembic", "python-dotenv", "psycopg", "pymysql", "pytest", "pytest-randomly"}
+    required |= {"mypy", "ruff"}
+    while more := {name for package in required for name in requirements(package)} - required:
+        required |= more
+
+    assert required - tools <= refused
+
+
+def requirements(package: str) -> set[str]:
+    """Return the names of the packages that an installed package needs, extras and other systems left out."""
+    found = [distribution for distribution in distributions() if normal(distribution.name) == package]
+    lines = [line for distribution in found for line in distribution.requires or ()]
+    return {normal(line.split(";")[0]) for line in lines if "extra ==" not in line and "python_version" not in line}
+
+
+def normal(requirement: str) -> str:
+    """Return the normalized name in a requirement."""
+    name = requirement.strip()
+    for end in " <>=!~[(":
+        name = name.partition(end)[0]
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+def test_the_environment_of_the_tests_does_not_reach_a_project() -> None:
+    assert "PYTHONDONTWRITEBYTECODE" not in environment()

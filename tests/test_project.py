@@ -1,0 +1,163 @@
+"""Tests of what the template writes for every set of answers."""
+
+import filecmp
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.commands import check_project, run
+from tests.conftest import RAW, ROOT, Bake
+
+DATABASES = ["sqlite", "postgresql", "mysql"]
+
+FILES = {
+    ".cookiecutter.yml",
+    ".env.example",
+    ".gitignore",
+    "Makefile",
+    "README.md",
+    "app/__init__.py",
+    "app/columns.py",
+    "app/config.py",
+    "app/contexts.py",
+    "app/db.py",
+    "app/models.py",
+    "app/pages.py",
+    "app/savepoints.py",
+    "app/seed.py",
+    "app/templates/index.html",
+    "app/transactions.py",
+    "app/users.py",
+    "migrations/autogenerate.py",
+    "migrations/env.py",
+    "migrations/script.py.mako",
+    "migrations/versions/0001_create_users.py",
+    "pyproject.toml",
+    "tests/__init__.py",
+    "tests/conftest.py",
+    "tests/database.py",
+    "tests/test_users.py",
+}
+
+UNUSUAL = {
+    "project_name": "Zoë's & 李明's Café ☕, 2nd “try”",
+    "description": "Ça marche: 100 % #1, <b>&amp;</b> {curly} ${MONEY} 🚀",
+    "author": "Renée O'Connor & 李明",
+}
+
+
+def files(folder: Path) -> set[str]:
+    """Return the paths of all files in a folder."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("database", DATABASES)
+def test_a_project_has_exactly_these_files(bake: Bake, database: str) -> None:
+    assert files(bake(database=database)) == FILES
+
+
+@pytest.mark.parametrize("database", DATABASES)
+def test_nothing_of_jinja_is_left(bake: Bake, database: str) -> None:
+    project = bake(database=database)
+
+    for name in files(project) - {"app/templates/index.html"}:
+        text = (project / name).read_text()
+        assert "cookiecutter." not in text, name
+        assert not re.search(r"\{\{|\}\}|\{%|%\}", text), name
+        assert not re.search(r"\n\n\n\n|[ \t]\n", text), name
+        assert text.endswith("\n"), name
+
+
+@pytest.mark.parametrize("database", DATABASES)
+def test_a_project_is_clean_and_its_tests_pass(bake: Bake, tmp_path: Path, database: str) -> None:
+    check_project(bake(database=database), cache=tmp_path / "mypy")
+
+
+def test_a_project_with_unusual_answers_is_clean_and_its_tests_pass(bake: Bake, tmp_path: Path) -> None:
+    project = bake(**UNUSUAL)
+
+    check_project(project, cache=tmp_path / "mypy")
+
+    described = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    assert described["name"] == "zoe-s-li-ming-s-cafe-2nd-try"
+    assert described["description"] == UNUSUAL["description"]
+    assert described["authors"] == [{"name": UNUSUAL["author"]}]
+
+
+def test_a_project_knows_its_answers_and_the_version_of_the_template(bake: Bake) -> None:
+    answers = yaml.safe_load((bake(**UNUSUAL, database="mysql") / ".cookiecutter.yml").read_text())
+
+    assert answers == {
+        "template_version": "0.1.0",
+        "default_context": {**UNUSUAL, "project_slug": "zoe-s-li-ming-s-cafe-2nd-try", "database": "mysql"},
+    }
+
+
+def test_a_project_can_be_generated_again_from_its_answers(bake: Bake, template: Path, tmp_path: Path) -> None:
+    project = bake(**UNUSUAL, database="postgresql")
+
+    answers = ("--config-file", project / ".cookiecutter.yml", "--output-dir", tmp_path / "again")
+    run("cookiecutter", "--no-input", *answers, template, cwd=tmp_path)
+
+    assert_same(project, tmp_path / "again" / project.name)
+
+
+@pytest.mark.parametrize("database", DATABASES)
+def test_the_same_answers_give_the_same_bytes(bake: Bake, tmp_path: Path, database: str) -> None:
+    first = bake(database=database)
+    first.rename(tmp_path / "first")
+
+    assert_same(tmp_path / "first", bake(database=database))
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """Fail unless two folders have the same files with the same bytes and modes."""
+    assert files(one) == files(other)
+    _, different, failed = filecmp.cmpfiles(one, other, files(one), shallow=False)
+    assert not different
+    assert not failed
+    assert all((one / name).stat().st_mode == (other / name).stat().st_mode for name in files(one))
+
+
+def test_each_database_installs_its_driver_and_shows_its_url(bake: Bake) -> None:
+    for database, driver, url in (
+        ("sqlite", None, "sqlite:///"),
+        ("postgresql", "psycopg[binary]", "postgresql://"),
+        ("mysql", "pymysql", "mysql://"),
+    ):
+        project = bake(database=database, project_slug=database)
+        dependencies = tomllib.loads((project / "pyproject.toml").read_text())["project"]["dependencies"]
+        drivers = [name for name in dependencies if name.startswith(("psycopg", "pymysql"))]
+        assert [name.partition(">")[0] for name in drivers] == ([driver] if driver else [])
+        assert f"# DATABASE_URL={url}" in (project / ".env.example").read_text()
+
+
+def test_the_template_installs_all_that_a_project_may_install(bake: Bake) -> None:
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
+
+    for database in DATABASES:
+        project = tomllib.loads((bake(database=database, project_slug=database) / "pyproject.toml").read_text())
+        assert {*project["project"]["dependencies"], *project["dependency-groups"]["dev"]} <= {
+            name for name in own if isinstance(name, str)
+        }
+
+
+def test_the_raw_template_is_clean_and_its_tests_pass(template: Path, tmp_path: Path) -> None:
+    raw = tmp_path / RAW
+    raw.mkdir()
+    for name in files(template / RAW):
+        (raw / name).parent.mkdir(parents=True, exist_ok=True)
+        (raw / name).write_bytes((template / RAW / name).read_bytes())
+
+    for path in raw.rglob("*.py"):
+        compile(path.read_text(), str(path), "exec")
+    check_project(raw, cache=tmp_path / "mypy")
+
+
+def test_answers_stand_only_in_strings_comments_and_prose(template: Path) -> None:
+    for path in (template / RAW).rglob("*.py"):
+        for line in path.read_text().splitlines():
+            assert "{{" not in line or re.search(r'"[^"]*\{\{ cookiecutter\.\w+ \}\}[^"]*"', line), f"{path}: {line}"

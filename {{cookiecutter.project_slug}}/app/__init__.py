@@ -1,0 +1,33 @@
+"""The application {{ cookiecutter.project_name }}."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask
+
+from app import config as settings
+from app import pages, seed, transactions, users
+from app.db import session
+from app.models import Base
+
+
+def create_app(config: Mapping[str, Any] | None = None) -> Flask:
+    """Make the application, with `config` over the settings of the environment.
+
+    :raises app.config.SettingError: for a setting that cannot work, and for a server without `SECRET_KEY`.
+    """
+    app = Flask(__name__)
+    app.config.from_mapping(settings.app_settings(config or {}))
+    settings.refuse_unsafe_serving(app)
+
+    # The response decides about the session before the session is removed, so transactions come first.
+    transactions.init_app(app)
+    session.init_app(app)
+
+    app.register_blueprint(pages.blueprint)
+    app.register_blueprint(users.blueprint)
+    app.cli.add_command(seed.seed)
+    app.shell_context_processor(
+        lambda: {"session": session} | {m.class_.__name__: m.class_ for m in Base.registry.mappers}
+    )
+    return app

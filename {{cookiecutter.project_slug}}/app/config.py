@@ -1,0 +1,130 @@
+"""Settings from the environment and `.env`; a bad one is refused by name."""
+
+import os
+import re
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+from dotenv import load_dotenv
+from flask import Flask
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The folder of `pyproject.toml`: `.env` and a relative path in `DATABASE_URL` start here."""
+
+# What is set in the environment wins over the file.
+load_dotenv(ROOT / ".env")
+
+DRIVERS = {
+    "sqlite": "sqlite",
+    "sqlite+pysqlite": "sqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mysql+pymysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+    "mariadb+pymysql": "mariadb+pymysql",
+}
+"""What `DATABASE_URL` may begin with, and the driver that is used for it."""
+
+
+class SettingError(click.ClickException, ValueError):
+    """A setting that cannot work: its name, its value and what would be right."""
+
+
+def app_settings(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the Flask app: those of the environment, and `overrides` over them.
+
+    :raises SettingError: if `overrides` names a setting of the engine, which exists before any app.
+    """
+    for name in overrides:
+        if name.startswith(("DATABASE_", "SQLITE_")):
+            raise SettingError(
+                f"{name} cannot be given to create_app(): the engine is made when app.db is imported."
+                f" Set {name} in the environment."
+            )
+    return {"SECRET_KEY": os.environ.get("SECRET_KEY") or None, **overrides}
+
+
+def database_url() -> URL:
+    """Return `DATABASE_URL` with its driver named and a SQLite path made absolute.
+
+    :raises SettingError: for a database or driver this app does not know, and for a database in memory.
+    """
+    text = os.environ.get("DATABASE_URL") or "sqlite:///app.sqlite3"
+    shown = f"DATABASE_URL {re.sub(r'://[^/]*@', '://***@', text)!r}"
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise SettingError(
+            f"{shown} is not a URL of a database: write sqlite:///app.sqlite3 or postgresql://user:password@host/name."
+        ) from None
+
+    driver = DRIVERS.get(url.drivername)
+    if driver is None:
+        raise SettingError(f"{shown} has no known database: use sqlite, postgresql, mysql or mariadb.")
+    url = url.set(drivername=driver)
+    module = driver.partition("+")[2]
+    if module and find_spec(module) is None:
+        package = {"psycopg": "psycopg[binary]", "pymysql": "PyMySQL"}[module]
+        raise SettingError(
+            f"{shown} needs the driver {package}, which is not installed:"
+            " add it to the dependencies in pyproject.toml and run `make setup`."
+        )
+    return _sqlite_file(url, shown) if driver == "sqlite" else url
+
+
+def _sqlite_file(url: URL, shown: str) -> URL:
+    """Return the URL of a SQLite file with an absolute path."""
+    if not url.database or ":memory:" in url.database or url.query.get("mode") == "memory":
+        raise SettingError(
+            f"{shown} is a database in memory: every connection would see an empty one of its own."
+            " Name a file, such as sqlite:///app.sqlite3."
+        )
+    if url.database.startswith("file:"):
+        raise SettingError(f"{shown} is a SQLite URI: write the path alone, such as sqlite:///app.sqlite3.")
+    path = ROOT / url.database
+    if not path.parent.is_dir():
+        raise SettingError(f"{shown} names a file in a folder that does not exist: make {str(path.parent)!r} first.")
+    return url.set(database=str(path))
+
+
+def choice(name: str, *allowed: str) -> str:
+    """Return the setting `name`, one of `allowed`, the first if it is not set.
+
+    :raises SettingError: for any other value.
+    """
+    value = os.environ.get(name) or allowed[0]
+    if value.upper() not in allowed:
+        raise SettingError(f"{name} {value!r} is not possible: use {', '.join(allowed[:-1])} or {allowed[-1]}.")
+    return value.upper()
+
+
+def number(name: str, default: int, unit: str) -> int:
+    """Return the setting `name`, a whole number of `unit`, 0 or more.
+
+    :raises SettingError: for any other value.
+    """
+    value = os.environ.get(name) or str(default)
+    if not re.fullmatch(r"[0-9]{1,9}", value):
+        raise SettingError(f"{name} {value!r} is not a whole number of {unit}: write {default}, for example.")
+    return int(value)
+
+
+def refuse_unsafe_serving(app: Flask) -> None:
+    """Refuse to answer requests without a secret outside debug and testing.
+
+    :raises SettingError: in a server without `SECRET_KEY`; never in a `flask` command other than `flask run`.
+    """
+    command = click.get_current_context(silent=True)
+    serving = command is None or command.info_name == "run"
+    if serving and not (app.debug or app.testing or app.secret_key):
+        raise SettingError(
+            "SECRET_KEY is not set, and anybody could sign a session: run `make setup`, which writes one"
+            " to .env, or put a long random text in the environment."
+        )

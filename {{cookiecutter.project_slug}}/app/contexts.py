@@ -1,0 +1,124 @@
+"""Everything the app knows of Flask's insides: edit only if tests/test_contexts.py fails on a new Flask."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+import flask.globals
+from flask import Flask, appcontext_pushed, current_app, has_app_context, has_request_context, request
+
+_app_context: Any = flask.globals.app_ctx
+# Flask 3.1 keeps a request in a context of its own; from 3.2 on the application context carries it.
+_request_context: Any = vars(flask.globals).get("request_ctx", _app_context)
+
+# Flask 3.1 lets a request reuse an application context that the caller had pushed. So the request
+# is the inner one, unless that application context was pushed while the request was running.
+_request_around: WeakKeyDictionary[Any, ref[Any]] = WeakKeyDictionary()
+
+# The body that is being streamed, and the context around it; that of its request has ended.
+_stream: ContextVar[tuple[Any, Any]] = ContextVar("app.stream", default=(None, None))
+
+
+def _remember_request_around(_sender: Flask, **_: object) -> None:
+    """Note the request in which an application context is pushed for the first time."""
+    if has_request_context():
+        inside = ref(_request_context._get_current_object())
+        _request_around.setdefault(_app_context._get_current_object(), inside)
+
+
+appcontext_pushed.connect(_remember_request_around)
+
+
+def current_context() -> Any:
+    """Return the innermost context, of a request or of an application; None outside both."""
+    if not has_app_context():
+        return None
+    app_context = _app_context._get_current_object()
+    if not has_request_context():
+        return app_context
+    request_context = _request_context._get_current_object()
+    inside = _request_around.get(app_context)
+    return request_context if inside is None or inside() is not request_context else app_context
+
+
+def in_request() -> bool:
+    """Return whether the innermost context is that of a request."""
+    return has_request_context() and current_context() is _request_context._get_current_object()
+
+
+def current_scope() -> Any:
+    """Return what a session belongs to: the stream, else the innermost context, the asyncio task, the thread."""
+    context = current_context()
+    stream, context_around = _stream.get()
+    if stream is not None and context is context_around:
+        return stream
+    if context is not None:
+        return context
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return task or threading.current_thread()
+
+
+@contextmanager
+def in_stream(stream: object) -> Iterator[None]:
+    """Let the session belong to `stream` while it makes a piece of its body."""
+    token = _stream.set((stream, current_context()))
+    try:
+        yield
+    finally:
+        _stream.reset(token)
+
+
+def after_teardown(app: Flask, function: Callable[[BaseException | None], None]) -> None:
+    """Call `function(error)` at the end of every context, in the order of registration.
+
+    A function given to `teardown_request` does not run when another one raised (Flask 3.1); this one does.
+    """
+
+    def teardown_then_function(teardown: Callable[..., None], *args: Any) -> None:
+        try:
+            teardown(*args)
+        finally:
+            function(args[-1] if args else None)
+
+    _wrap(app, "do_teardown_request", teardown_then_function)
+    _wrap(app, "do_teardown_appcontext", teardown_then_function)
+
+
+def around_answer(app: Flask, wrapper: Callable[..., Any]) -> None:
+    """Let `wrapper(finalize_request, *args, from_error_handler=...)` make the app's answers.
+
+    Flask's `finalize_request` makes the response, runs the `after_request` functions, saves the client's
+    session and sends `request_finished`: what runs after it runs last.
+    """
+    _wrap(app, "finalize_request", wrapper)
+
+
+def _wrap(app: Flask, name: str, wrapper: Callable[..., Any]) -> None:
+    """Put `wrapper(method, *args)` in the place of a method of `app`."""
+    method = getattr(app, name)
+
+    @wraps(method)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return wrapper(method, *args, **kwargs)
+
+    setattr(app, name, wrapped)
+
+
+def forget_answer() -> None:
+    """Forget what the request did for its answer: `after_this_request`, flashed messages, the client's session."""
+    context = _request_context._get_current_object()
+    context._after_request_functions = []
+    for flashes in ("flashes", "_flashes"):  # Flask 3.1, and 3.2
+        if hasattr(context, flashes):
+            setattr(context, flashes, None)
+    interface = current_app.session_interface
+    fresh = interface.open_session(current_app, request)
+    context._session = interface.make_null_session(current_app) if fresh is None else fresh

@@ -1,0 +1,80 @@
+"""The models: `Base`, which all of them share, and a class for each table. Begin with `User`: it is yours."""
+
+from datetime import datetime
+from typing import Any, ClassVar, Self
+
+from sqlalchemy import MetaData, String, inspect
+from sqlalchemy.orm import DeclarativeBase, Mapped, QueryPropertyDescriptor, mapped_column
+
+from app.columns import UTCDateTime, utc_now
+from app.db import session
+from app.savepoints import flushed_alone
+
+
+class Base(DeclarativeBase):
+    """What every model can do. The methods write to the database; only the end of the request commits."""
+
+    # Every constraint has a name: a migration can then drop it on any database.
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UTCDateTime()}
+
+    query: ClassVar[QueryPropertyDescriptor] = session.query_property()
+    """`User.query.filter_by(...)`, SQLAlchemy's older style; new code writes `session.scalars(select(User))`."""
+
+    def save(self) -> Self:
+        """Insert or update the row and return the object.
+
+        :raises sqlalchemy.exc.DBAPIError: if the database refuses; what was saved before stays.
+        """
+        current = session()
+        with flushed_alone(current, self):
+            current.add(self)
+        return self
+
+    def update(self, **values: Any) -> Self:
+        """Set attributes, save and return the object.
+
+        :raises TypeError: for a name that is no attribute of the model; nothing is changed.
+        :raises sqlalchemy.exc.DBAPIError: if the database refuses; the object is then as it was in the database.
+        """
+        unknown = sorted(values.keys() - inspect(type(self)).all_orm_descriptors.keys())
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no attribute {', '.join(map(repr, unknown))}.")
+        current = session()
+        with flushed_alone(current, self):
+            current.add(self)
+            for name, value in values.items():
+                setattr(self, name, value)
+        return self
+
+    def delete(self) -> None:
+        """Delete the row.
+
+        :raises sqlalchemy.exc.DBAPIError: if the database refuses; the object is then as it was.
+        """
+        current = session()
+        with flushed_alone(current, self):
+            current.delete(self)
+
+
+class User(Base):
+    """Somebody who uses the app."""
+
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(100))
+    email: Mapped[str] = mapped_column(String(254), unique=True)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    def __repr__(self) -> str:
+        """Return the user as the shell and the logs show it."""
+        return f"<User {self.id}>"

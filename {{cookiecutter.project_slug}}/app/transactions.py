@@ -1,0 +1,228 @@
+"""One transaction for each request, which its response commits or rolls back: edit only if your rule differs."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+from flask import Flask, Response, current_app, request, request_started
+from sqlalchemy import Connection, event
+from sqlalchemy.orm import Session, SessionTransaction
+from werkzeug.exceptions import InternalServerError
+
+from app.contexts import after_teardown, around_answer, current_scope, forget_answer, in_request, in_stream
+from app.db import engine, session, session_factory
+
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
+"""The methods of requests that only read (RFC 9110, 9.2.1)."""
+
+_WRITE = re.compile(
+    r"\s*(INSERT|UPDATE|DELETE|REPLACE|MERGE|CREATE|ALTER|DROP|TRUNCATE"
+    r"|WITH\b.*\b(INSERT\s+INTO|(?<!FOR\s)UPDATE|DELETE\s+FROM|MERGE\s+INTO))\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class _Stream:
+    """A body that is streamed: what its session belongs to."""
+
+
+@dataclass
+class _Decision:
+    """What is to become of the session of a request that is being handled."""
+
+    rollback: bool | None = None
+    unhandled: bool = False
+    commit_failed: bool = False
+    made: bool = False
+
+
+_decisions: WeakKeyDictionary[Any, _Decision] = WeakKeyDictionary()
+
+
+def init_app(app: Flask) -> None:
+    """Let the responses of `app` decide what becomes of `session`. Call it before `session.init_app(app)`."""
+    request_started.connect(_await_response, app)
+    around_answer(app, _answer)
+    after_teardown(app, _end_context)
+
+
+def session_commit(response: Response) -> Response:
+    """Commit the session if the status is below 400, else roll it back; return the response.
+
+    `init_app` calls it last of all. Alone, as `app.after_request(session_commit)`, it works too, but what
+    the functions that run after it write is not committed.
+
+    :raises sqlalchemy.exc.SQLAlchemyError: if the commit fails; the session is then rolled back.
+    """
+    if not session.registry.has():
+        return response
+    reason = _reason_to_roll_back(response, _decisions.get(current_scope()) or _Decision())
+    if reason is not None:
+        current_app.logger.debug("rollback because of %s", reason)
+        session.rollback()
+        return response
+    current_app.logger.debug("commit")
+    try:
+        session.commit()
+    except BaseException:
+        session.rollback()
+        raise
+    return response
+
+
+def set_rollback(rollback: bool) -> None:
+    """Roll back (True) or commit (False) whatever the status of the response will be.
+
+    An exception that only the 500 handler answers is rolled back all the same.
+
+    :raises RuntimeError: where no response decides: outside a request, in a stream, in a nested context.
+    """
+    decision = _decisions.get(current_scope())
+    if decision is None or decision.made:
+        raise RuntimeError("set_rollback() works while a request is handled; here no response decides.")
+    decision.rollback = rollback
+
+
+def _reason_to_roll_back(response: Response, decision: _Decision) -> str | None:
+    """Return why the response must not commit; None if it commits."""
+    if decision.commit_failed:
+        return "a commit that failed"
+    if response.status_code >= 400 and (decision.unhandled or decision.rollback is not False):
+        return f"status {response.status_code}"
+    if decision.unhandled:
+        return "an unhandled exception"
+    return "set_rollback(True)" if decision.rollback else None
+
+
+def _await_response(_sender: Flask, **_: object) -> None:
+    """Note that a response will decide about the session of this request."""
+    _decisions[current_scope()] = _Decision()
+    request.environ["app.dispatched"] = True
+
+
+def _answer(finalize_request: Callable[..., Response], *args: Any, from_error_handler: bool = False) -> Response:
+    """Make the response, then commit; answer a commit that fails as if the view had raised its error."""
+    *flask_context, _ = args  # Flask 3.2 passes its context first.
+    decision = _decisions.setdefault(current_scope(), _Decision())
+    # Flask calls this with True for the answer to an exception that no other handler has taken.
+    decision.unhandled |= from_error_handler
+
+    response = finalize_request(*args, from_error_handler=from_error_handler)
+    if decision.commit_failed and response.status_code < 400:
+        response = finalize_request(*flask_context, InternalServerError(), from_error_handler=True)
+    try:
+        response = session_commit(response)
+    except Exception as error:  # noqa: BLE001 (every error is answered)
+        decision.commit_failed = True
+        current_app.logger.warning("commit failed: %s", error)
+        forget_answer()
+        handle_user_exception: Callable[..., Any] = current_app.handle_user_exception
+        return _answer(finalize_request, *flask_context, handle_user_exception(*flask_context, error))
+
+    decision.made = True
+    if response.is_streamed and not response.direct_passthrough:
+        body = _streamed(cast("Any", current_app)._get_current_object(), iter(response.response))
+        next(body)
+        response.response = body
+    return response
+
+
+def _streamed(app: Flask, body: Iterator[Any]) -> Iterator[Any]:
+    """Give a body that is made after its request has ended a session of its own, and remove it at the end.
+
+    The first piece is nothing: from there on the end is reached even if nobody reads the body.
+    """
+    stream = _Stream()
+    error: BaseException | None = None
+    try:
+        yield b""
+        while True:
+            with in_stream(stream):
+                piece = next(body, stream)
+            if piece is stream:
+                break
+            yield piece
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        with in_stream(stream):
+            close = getattr(body, "close", lambda: None)
+            try:
+                close()
+                _report_uncommitted(app, error, answered=True)
+            finally:
+                session.remove()
+
+
+def _end_context(error: BaseException | None) -> None:
+    """Report what is left at the end of a context."""
+    _report_uncommitted(current_app, error, answered=in_request() and "app.dispatched" in request.environ)
+
+
+def _report_uncommitted(app: Flask, error: BaseException | None, *, answered: bool) -> None:
+    """Log what is about to be lost; under `TESTING` raise it.
+
+    :raises RuntimeError: under `TESTING`, if the request was answered before the work was done.
+    """
+    if not session.registry.has():
+        return
+    work = _uncommitted_work(session())
+    if not work:
+        return
+    if error is not None and not isinstance(error, GeneratorExit):
+        app.logger.debug("rollback because of %s", type(error).__name__)
+        return
+    message = f"Discarded what nobody has committed: {', '.join(work)}."
+    app.logger.error(message)
+    if app.testing and answered:
+        raise RuntimeError(message)
+
+
+def _uncommitted_work(session: Session) -> list[str]:
+    """Return what a commit would write and what the transaction has written, in a few words each."""
+    changed = [obj for obj in session.dirty if session.is_modified(obj)]
+    unsaved = [f"an unsaved {type(obj).__name__}" for obj in (*session.new, *changed, *session.deleted)]
+    transaction = session.get_transaction()
+    connections = transaction.connections if transaction is not None else ()
+    return unsaved + [write for connection in connections for write in connection.info.get("writes", ())]
+
+
+@event.listens_for(engine, "begin")
+def _forget_writes(connection: Connection) -> None:
+    """Start a transaction that has written nothing."""
+    connection.info.pop("writes", None)
+
+
+@event.listens_for(engine, "after_cursor_execute")
+def _note_write(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+    """Note the kind and the table of a statement that writes, whoever sends it: ORM, Core or text."""
+    if _WRITE.match(statement):
+        connection.info.setdefault("writes", {})[" ".join(statement.split(maxsplit=3)[:3])] = None
+
+
+if engine.dialect.name == "sqlite":
+
+    @event.listens_for(session_factory, "after_transaction_create")
+    def _choose_begin(begun: Session, transaction: SessionTransaction) -> None:
+        """Take SQLite's only write lock at once in a request that may write; let the others wait, not fail.
+
+        A transaction that has read and then writes is refused if another has written meanwhile
+        (https://www.sqlite.org/isolation.html, SQLITE_BUSY_SNAPSHOT).
+        """
+        if transaction.parent is None:
+            may_write = _may_write(begun)
+            if may_write or "sqlite_begin" in begun.execution_options:
+                mode = {"sqlite_begin": "IMMEDIATE" if may_write else "DEFERRED"}
+                begun.execution_options = begun.execution_options.union(mode)
+
+
+def _may_write(begun: Session) -> bool:
+    """Return whether this is the session of a request whose response decides and whose method may write."""
+    context = current_scope()
+    decision = _decisions.get(context)
+    if decision is None or decision.made or decision.commit_failed:
+        return False
+    return request.method not in SAFE_METHODS and session.registry.registry.get(context) is begun

@@ -1,0 +1,73 @@
+"""Run the migrations on the app's engine, against the app's models: edit only if you need a second database."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from alembic import context
+from alembic.util import CommandError
+from sqlalchemy import Connection
+
+from app.db import engine
+from app.models import Base
+from migrations.autogenerate import fill_new_columns, render_item
+
+SQLITE = engine.dialect.name == "sqlite"
+
+
+@contextmanager
+def foreign_keys_off(connection: Connection) -> Iterator[None]:
+    """Let SQLite recreate a table: with the pragma on, dropping the old one deletes its children by CASCADE."""
+    if not SQLITE:
+        yield
+        return
+    # Not through SQLAlchemy, which would begin: inside a transaction the pragma does nothing.
+    sqlite: Any = connection.connection.driver_connection
+    sqlite.execute("PRAGMA foreign_keys = OFF")
+    try:
+        yield
+    finally:
+        connection.rollback()
+        sqlite.execute("PRAGMA foreign_keys = ON")
+
+
+def check_foreign_keys(*_: Any, **__: Any) -> None:
+    """Refuse to commit a migration that leaves rows without their parent.
+
+    :raises alembic.util.CommandError: with the tables, when there are such rows.
+    """
+    if SQLITE and not context.is_offline_mode():
+        orphans = {(row.table, row.parent) for row in context.get_bind().exec_driver_sql("PRAGMA foreign_key_check")}
+        if orphans:
+            pairs = ", ".join(f"{table} without their {parent}" for table, parent in sorted(orphans))
+            raise CommandError(f"The migration leaves rows of {pairs}. It was rolled back.")
+
+
+def run_migrations(**target: Any) -> None:
+    """Run the migrations, each in a transaction of its own."""
+    context.configure(
+        **target,
+        target_metadata=Base.metadata,
+        # SQLite can change little in place: Alembic makes a new table and moves the rows over.
+        render_as_batch=True,
+        render_item=render_item,
+        process_revision_directives=fill_new_columns,
+        on_version_apply=check_foreign_keys,
+        # Alembic expects of SQLite that DDL does not roll back; with the app's BEGIN it does.
+        transactional_ddl=True if SQLITE else None,
+        transaction_per_migration=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if context.config.cmd_opts is not None:  # the command line: show each step
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("alembic.runtime.migration").setLevel(logging.INFO)
+
+if context.is_offline_mode():
+    run_migrations(dialect_name=engine.dialect.name, literal_binds=True)
+else:
+    with engine.connect() as connection, foreign_keys_off(connection):
+        run_migrations(connection=connection)

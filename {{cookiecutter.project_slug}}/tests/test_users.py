@@ -1,0 +1,22 @@
+"""Tests of app/users.py: delete them together with `User`."""
+
+from flask.testing import FlaskClient
+
+from app.models import User
+
+
+def test_a_user_is_shown_as_json(client: FlaskClient) -> None:
+    user = User(name="Ada", email="ada@example.com").save()
+
+    response = client.get(f"/users/{user.id}")
+
+    assert response.json == {
+        "id": 1,
+        "name": "Ada",
+        "email": "ada@example.com",
+        "created_at": user.created_at.isoformat(),
+    }
+
+
+def test_a_user_that_does_not_exist_is_not_found(client: FlaskClient) -> None:
+    assert client.get("/users/1").status_code == 404
