@@ -12,6 +12,7 @@ from werkzeug.test import TestResponse
 from app import create_app
 from app import db as app_db
 from tests import database
+from tests.things import Thing
 
 
 class Client(FlaskClient):
@@ -37,6 +38,12 @@ def fresh_database(image: bytes) -> Iterator[None]:
     app_db.session.remove()
     if left_open := database.open_connections():
         pytest.fail(f"The test left {left_open} connection(s) open: close its sessions and join its threads.")
+
+
+@pytest.fixture
+def things() -> None:
+    """Tables for the model of the tests' own."""
+    Thing.metadata.create_all(app_db.engine)
 
 
 @pytest.fixture

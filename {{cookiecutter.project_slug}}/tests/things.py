@@ -1,0 +1,35 @@
+"""A model of the tests' own, so that they do not depend on the models of the app."""
+
+from sqlalchemy import ForeignKey, MetaData, String
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.models import Base
+
+
+class TestBase(Base):
+    """A base with tables of its own, which no migration makes."""
+
+    __abstract__ = True
+    __test__ = False
+    metadata = MetaData(naming_convention=Base.metadata.naming_convention)
+
+
+class Thing(TestBase):
+    """Something with a name that no other thing has."""
+
+    __tablename__ = "things"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    size: Mapped[int] = mapped_column(default=0)
+    parts: Mapped[list["Part"]] = relationship(back_populates="thing", passive_deletes="all")
+
+
+class Part(TestBase):
+    """A part of a thing; the database forbids to delete a thing that has parts, when it commits."""
+
+    __tablename__ = "parts"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    thing_id: Mapped[int] = mapped_column(ForeignKey("things.id", deferrable=True, initially="DEFERRED"))
+    thing: Mapped[Thing] = relationship(back_populates="parts")
