@@ -123,18 +123,28 @@ def _answer(finalize_request: Callable[..., Response], *args: Any, from_error_ha
 
     decision.made = True
     if response.is_streamed and not response.direct_passthrough:
-        body = _streamed(cast("Any", current_app)._get_current_object(), iter(response.response))
-        next(body)
-        response.response = body
+        response.response = _with_session(iter(response.response))
     return response
 
 
-def _streamed(app: Flask, body: Iterator[Any]) -> Iterator[Any]:
-    """Give a body that is made after its request has ended a session of its own, and remove it at the end.
-
-    The first piece is nothing: from there on the end is reached even if nobody reads the body.
-    """
+def _with_session(body: Iterator[Any]) -> Iterator[Any]:
+    """Let a body that is made after its request has ended keep the session, and remove that at the end."""
     stream = _Stream()
+    if session.registry.has():
+        kept = session()
+        session.registry.clear()
+        with in_stream(stream):
+            session.registry.set(kept)
+    pieces = _pieces(cast("Any", current_app)._get_current_object(), stream, body)
+    next(pieces)
+    return pieces
+
+
+def _pieces(app: Flask, stream: _Stream, body: Iterator[Any]) -> Iterator[Any]:
+    """Make the pieces of `body`, each in the scope of `stream`; the first is nothing.
+
+    It has been made when the response leaves: from there on the end is reached even if nobody reads the body.
+    """
     error: BaseException | None = None
     try:
         yield b""

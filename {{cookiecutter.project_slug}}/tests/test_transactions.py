@@ -251,15 +251,22 @@ def test_a_stream_that_writes_without_a_commit_is_reported(
     assert saved() == []
 
 
-def test_a_stream_reads_on_a_session_of_its_own(client: FlaskClient, route: Route) -> None:
+@pytest.mark.parametrize("in_body", [False, True], ids=["of the request", "of the body"])
+def test_a_stream_reads_and_leaves_no_connection_open(client: FlaskClient, route: Route, in_body: bool) -> None:
     Thing(name="box").save()
 
     def view() -> ResponseReturnValue:
-        return Response(thing.name for thing in Thing.query)
+        query = Thing.query
+
+        def body() -> Iterator[str]:
+            yield from (thing.name for thing in (Thing.query if in_body else query))
+
+        return Response(body())
 
     route(view)
 
     assert client.get("/view").text == "box"
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined] # typed as a Pool of any kind
 
 
 def test_a_teardown_that_writes_is_reported(app: Flask, client: FlaskClient, route: Route) -> None:

@@ -1,0 +1,44 @@
+"""Tests of what the app relies on in Flask: when one fails on a new Flask, app/contexts.py is to be edited."""
+
+import inspect
+
+import flask.globals
+from flask import Flask
+from flask.ctx import AppContext
+
+from app.contexts import current_scope, in_request
+
+
+def test_flask_has_the_methods_that_are_wrapped() -> None:
+    for name, last_parameter in (
+        ("finalize_request", "from_error_handler"),
+        ("do_teardown_request", "exc"),
+        ("do_teardown_appcontext", "exc"),
+    ):
+        assert list(inspect.signature(getattr(Flask, name)).parameters)[-1] == last_parameter
+
+
+def test_a_context_has_the_attributes_that_are_reset(app: Flask) -> None:
+    with app.test_request_context() as context:
+        assert {"_after_request_functions", "_session"} <= vars(context).keys()
+        assert {"flashes", "_flashes"} & vars(context).keys()
+
+
+def test_a_request_is_the_scope_even_in_a_context_of_the_caller(app: Flask) -> None:
+    with app.app_context():
+        around = current_scope()
+        with app.test_request_context():
+            request = current_scope()
+            assert in_request()
+            with app.app_context():
+                nested = current_scope()
+                assert not in_request()
+            assert current_scope() is request
+        assert current_scope() is around
+
+    assert len({id(scope) for scope in (around, request, nested)}) == 3
+    assert isinstance(nested, AppContext)
+
+
+def test_the_innermost_contexts_are_known_to_flask() -> None:
+    assert "app_ctx" in vars(flask.globals)
