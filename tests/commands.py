@@ -9,6 +9,8 @@ from pathlib import Path
 # What an activated environment, a caller's settings or a CI machine would slip into a project.
 FOREIGN = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "SECRET_KEY", "DATABASE_URL", "FLASK_APP")
 
+PYTHON = Path(sys.executable)
+
 
 def environment(**variables: str) -> dict[str, str]:
     """Return the environment of this process without what is foreign to a project, and with `variables`."""
@@ -29,7 +31,7 @@ def run(
 
 def run_module(module: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a Python tool of this environment in `cwd`."""
-    return run(sys.executable, "-m", module, *arguments, cwd=cwd)
+    return run(PYTHON, "-m", module, *arguments, cwd=cwd)
 
 
 def check_project(project: Path, cache: Path) -> None:

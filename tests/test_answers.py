@@ -1,13 +1,12 @@
 """Tests of the answers that are refused, and of the lines that say so."""
 
-import sys
 import tomllib
 from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 
-from tests.commands import environment, run
+from tests.commands import PYTHON, environment, run
 from tests.conftest import Bake
 
 REFUSED = {
@@ -74,7 +73,7 @@ def test_a_fine_name_is_accepted(bake: Bake, answer: str) -> None:
 
 
 def test_an_old_cookiecutter_is_refused(template: Path, tmp_path: Path) -> None:
-    old = Path(sys.executable).with_name("uv"), "tool", "run", "--quiet", "cookiecutter==2.6.0"
+    old = PYTHON.with_name("uv"), "tool", "run", "--quiet", "cookiecutter==2.6.0"
 
     done = run(*old, "--no-input", "--output-dir", tmp_path, template, cwd=tmp_path, ok=False)
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from flask import Flask
 
-from app import config as settings
 from app import pages, seed, transactions, users
+from app.config import app_settings, refuse_unsafe_serving
 from app.db import session
 from app.models import Base
 
@@ -17,8 +17,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     :raises app.config.SettingError: for a setting that cannot work, and for a server without `SECRET_KEY`.
     """
     app = Flask(__name__)
-    app.config.from_mapping(settings.app_settings(config or {}))
-    settings.refuse_unsafe_serving(app)
+    app.config.from_mapping(app_settings(config or {}))
+    refuse_unsafe_serving(app)
 
     # The response decides about the session before the session is removed, so transactions come first.
     transactions.init_app(app)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import _repr_type
 from alembic.operations import ops
@@ -23,20 +24,25 @@ def render_item(kind: str, item: Any, autogen_context: AutogenContext) -> str | 
     return False
 
 
-def fill_new_columns(
+def edit_migration(
     _context: MigrationContext, _revision: str | Iterable[str | None], directives: list[ops.MigrationScript]
 ) -> None:
-    """Let a NOT NULL column be added to a table with rows: add it, fill it with its default, then forbid NULL.
+    """Let a NOT NULL column be added to a table with rows, and write no file when nothing has changed.
 
     :raises alembic.util.CommandError: for a NOT NULL column without a default to fill it with.
     """
-    for script in directives:
-        if script.upgrade_ops is not None:
-            script.upgrade_ops.ops = [new for op in script.upgrade_ops.ops for new in _with_fill(op)]
+    for script in list(directives):
+        operations = script.upgrade_ops
+        if operations is None:
+            continue
+        operations.ops = [new for op in operations.ops for new in _with_fill(op)]
+        if operations.is_empty() and getattr(context.config.cmd_opts, "autogenerate", False):
+            directives.remove(script)
+            context.config.print_stdout("The models and the migrations agree: there is nothing to write.")
 
 
 def _with_fill(op: ops.MigrateOperation) -> list[ops.MigrateOperation]:
-    """Return `op`, or the three steps that replace it if it adds NOT NULL columns."""
+    """Return `op`, or the steps that replace it if it adds NOT NULL columns: add, fill with the default, forbid NULL."""
     if not isinstance(op, ops.ModifyTableOps):
         return [op]
     fills: list[ops.MigrateOperation] = []

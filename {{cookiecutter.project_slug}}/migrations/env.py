@@ -7,11 +7,16 @@ from typing import Any
 
 from alembic import context
 from alembic.util import CommandError
+from click import ClickException
 from sqlalchemy import Connection
 
-from app.db import engine
-from app.models import Base
-from migrations.autogenerate import fill_new_columns, render_item
+from migrations.autogenerate import edit_migration, render_item
+
+try:
+    from app.db import engine
+    from app.models import Base
+except ClickException as error:  # a setting that cannot work
+    raise CommandError(error.message) from None
 
 SQLITE = engine.dialect.name == "sqlite"
 
@@ -52,7 +57,7 @@ def run_migrations(**target: Any) -> None:
         # SQLite can change little in place: Alembic makes a new table and moves the rows over.
         render_as_batch=True,
         render_item=render_item,
-        process_revision_directives=fill_new_columns,
+        process_revision_directives=edit_migration,
         on_version_apply=check_foreign_keys,
         # Alembic expects of SQLite that DDL does not roll back; with the app's BEGIN it does.
         transactional_ddl=True if SQLITE else None,

@@ -1,0 +1,100 @@
+"""Tests of `make migration`: a changed model becomes a migration that runs on a table with rows, without an edit."""
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.commands import PYTHON, run, run_module
+from tests.conftest import Bake
+
+ALEMBIC = (PYTHON, "-m", "alembic")
+WRITE = (*ALEMBIC, "revision", "--autogenerate", "-m", "Add a column")
+
+
+@pytest.fixture
+def project(bake: Bake) -> Path:
+    """A project whose database has a user."""
+    project = bake()
+    run(*ALEMBIC, "upgrade", "head", cwd=project)
+    with closing(sqlite3.connect(project / "app.sqlite3")) as database, database:
+        database.execute(
+            "INSERT INTO users (name, email, created_at) VALUES ('Ada', 'a@b', '2026-01-01 00:00:00.000000')"
+        )
+    return project
+
+
+def add_to_user(project: Path, column: str) -> None:
+    """Add a column to `User`, as its owner would."""
+    models = project / "app" / "models.py"
+    models.write_text(models.read_text().replace("    created_at: ", f"    {column}\n    created_at: "))
+
+
+def new_migrations(project: Path) -> list[Path]:
+    """Return the migrations that were written since."""
+    return [path for path in (project / "migrations" / "versions").glob("*.py") if not path.name.startswith("0001")]
+
+
+@pytest.mark.parametrize(
+    ("column", "name", "value"),
+    [
+        ("seen_at: Mapped[datetime | None]", "seen_at", None),
+        ("seen_at: Mapped[datetime] = mapped_column(default=utc_now)", "seen_at", r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d"),
+        ("active: Mapped[bool] = mapped_column(default=True)", "active", 1),
+        ("visits: Mapped[int] = mapped_column(default=0, index=True)", "visits", 0),
+        ('city: Mapped[str] = mapped_column(String(50), default="it\'s 100 %")', "city", "it's 100 %"),
+        ('city: Mapped[str] = mapped_column(String(50), server_default="x")', "city", "x"),
+        ('boss_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))', "boss_id", None),
+    ],
+    ids=["time", "time not null", "bool", "int with index", "text", "server default", "foreign key"],
+)
+def test_a_new_column_needs_no_edit_of_its_migration(
+    project: Path, column: str, name: str, value: str | int | None
+) -> None:
+    add_to_user(project, column)
+    if "ForeignKey" in column:
+        models = project / "app" / "models.py"
+        models.write_text(models.read_text().replace("import MetaData", "import ForeignKey, MetaData"))
+
+    run(*WRITE, cwd=project)
+    run(*ALEMBIC, "upgrade", "head", cwd=project)
+
+    run(*ALEMBIC, "check", cwd=project)
+    with closing(sqlite3.connect(project / "app.sqlite3")) as database:
+        ((user, new),) = database.execute(f"SELECT name, {name} FROM users")
+    assert user == "Ada"
+    assert re.fullmatch(value, new) if name == "seen_at" and isinstance(value, str) else new == value
+    (migration,) = new_migrations(project)
+    assert "app" not in migration.read_text()
+    run_module("ruff", "check", cwd=project)
+    run_module("ruff", "format", "--check", cwd=project)
+    run_module("pytest", "-q", "tests/test_migrations.py", cwd=project)
+
+
+@pytest.mark.parametrize("column", ["age: Mapped[int]", "token: Mapped[str] = mapped_column(default=lambda: 'x')"])
+def test_a_column_with_nothing_to_fill_it_is_refused(project: Path, column: str) -> None:
+    add_to_user(project, column)
+
+    said = run(*WRITE, cwd=project, ok=False).stderr
+
+    assert "does not allow NULL, and there is no value for the rows that exist" in said
+    assert "Traceback" not in said
+    assert new_migrations(project) == []
+
+
+def test_no_change_writes_no_migration(project: Path) -> None:
+    said = run(*WRITE, cwd=project).stdout
+
+    assert "there is nothing to write" in said
+    assert new_migrations(project) == []
+
+
+def test_the_sql_of_a_new_column_can_be_shown(project: Path) -> None:
+    add_to_user(project, "visits: Mapped[int] = mapped_column(default=0)")
+    run(*WRITE, cwd=project)
+
+    said = run(*ALEMBIC, "upgrade", "0001", "--sql", cwd=project).stdout
+
+    assert "CREATE TABLE users" in said
