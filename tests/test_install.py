@@ -144,6 +144,18 @@ def test_a_bad_setting_stops_the_start_with_one_line(
     assert "Traceback" not in said.stderr
 
 
+def test_the_settings_of_sqlite_reach_the_connection(bake: Bake) -> None:
+    code = (
+        "from app.db import session; from sqlalchemy import text\n"
+        "print(*[session.scalar(text('PRAGMA ' + name)) for name in ('busy_timeout', 'synchronous', 'journal_mode')])"
+    )
+    project = bake()
+    settings = {"SQLITE_BUSY_TIMEOUT": "123", "SQLITE_SYNCHRONOUS": "normal"}
+
+    assert run(PYTHON, "-c", code, cwd=project).stdout.split() == ["5000", "2", "wal"]
+    assert run(PYTHON, "-c", code, cwd=project, variables=settings).stdout.split() == ["123", "1", "wal"]
+
+
 def test_the_shell_has_the_session_and_the_models(bake: Bake) -> None:
     project = bake()
     run(PYTHON, "-m", "alembic", "upgrade", "head", cwd=project)

@@ -109,7 +109,17 @@ def test_an_old_migration_that_fails_takes_no_connection_with_it(config: Config)
     assert engine.pool.checkedout() == 0
 
 
-def test_sql_can_be_shown_without_a_database(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_check_leaves_foreign_keys_on(config: Config) -> None:
+    command.check(config)
+
+    with session_factory() as session:
+        assert session.scalar(text("PRAGMA foreign_keys")) == 1
+
+
+def test_sql_can_be_shown_without_a_database_and_is_a_transaction(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
     command.upgrade(config, "head", sql=True)
 
-    assert "CREATE TABLE users" in capsys.readouterr().out
+    sql = capsys.readouterr().out
+    assert sql.index("BEGIN") < sql.index("CREATE TABLE users") < sql.index("COMMIT")

@@ -18,17 +18,16 @@ _request_context: Any = vars(flask.globals).get("request_ctx", _app_context)
 
 # Flask 3.1 lets a request reuse an application context that the caller had pushed. So the request
 # is the inner one, unless that application context was pushed while the request was running.
-_request_around: WeakKeyDictionary[Any, ref[Any]] = WeakKeyDictionary()
+_request_around: WeakKeyDictionary[Any, ref[Any] | None] = WeakKeyDictionary()
 
 # The body that is being streamed, and the context around it; that of its request has ended.
 _stream: ContextVar[tuple[Any, Any]] = ContextVar("app.stream", default=(None, None))
 
 
 def _remember_request_around(_sender: Flask, **_: object) -> None:
-    """Note the request in which an application context is pushed for the first time."""
-    if has_request_context():
-        inside = ref(_request_context._get_current_object())
-        _request_around.setdefault(_app_context._get_current_object(), inside)
+    """Note the request in which an application context is pushed for the first time, if there is one."""
+    around = ref(_request_context._get_current_object()) if has_request_context() else None
+    _request_around.setdefault(_app_context._get_current_object(), around)
 
 
 appcontext_pushed.connect(_remember_request_around)
@@ -42,8 +41,8 @@ def current_context() -> Any:
     if not has_request_context():
         return app_context
     request_context = _request_context._get_current_object()
-    inside = _request_around.get(app_context)
-    return request_context if inside is None or inside() is not request_context else app_context
+    around = _request_around.get(app_context)
+    return request_context if around is None or around() is not request_context else app_context
 
 
 def in_request() -> bool:

@@ -37,16 +37,14 @@ class flask_scoped_session(scoped_session[Session]):  # noqa: N801 (the name of 
 
     def init_app(self, app: Flask) -> None:
         """Remove the session at the end of each context of `app`, and make it the app's `current_session`."""
-        if app.extensions.get("scoped_session") is not self:
-            app.extensions["scoped_session"] = self
-            after_teardown(app, lambda _error: self.remove())
+        app.extensions["scoped_session"] = self
+        after_teardown(app, lambda _error: self.remove())
 
     def remove(self) -> None:
         """Close the session of the current scope, if there is one; what it has not committed is rolled back."""
-        try:
-            super().remove()
-        finally:
-            self.registry.clear()
+        removed = self.registry.registry.pop(current_scope(), None)
+        if removed is not None:
+            removed.close()
 
 
 def _scoped_session_of_app() -> scoped_session[Session]:
@@ -76,8 +74,8 @@ def _make_engine(url: URL) -> Engine:
 
     @event.listens_for(sqlite_engine, "connect")
     def set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
-        # Without this the driver begins only before an INSERT, UPDATE or DELETE: SAVEPOINT and DDL would
-        # not roll back, and a transaction that has only read would see a different database each time.
+        # The driver begins nothing by itself; `begin` does. Its own rule, only before INSERT, UPDATE and DELETE,
+        # leaves DDL and SAVEPOINT outside, and lets each SELECT of a transaction see another database.
         connection.isolation_level = None
         # First, because the change to WAL waits for a lock.
         connection.execute(f"PRAGMA busy_timeout = {busy_timeout}")

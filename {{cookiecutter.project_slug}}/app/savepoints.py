@@ -49,8 +49,8 @@ def flushed_alone(session: Session, instance: object) -> Iterator[None]:
             savepoint.commit()
     except BaseException as error:
         if isinstance(error, DBAPIError) and (error.statement or "").startswith("ROLLBACK TO SAVEPOINT"):
-            # The database has ended the whole transaction with its first error; nothing can be kept.
-            _give_up(session)
+            # The database has ended the whole transaction with its first error. The session refuses to go on
+            # until all of it is rolled back, so nothing that is left of it can be committed.
             raise error.__context__ or error from None
         if savepoint is None:
             session.rollback()
@@ -99,10 +99,3 @@ def _save_again(session: Session, unsaved: list[tuple[object, dict[str, Any] | N
     except SQLAlchemyError:
         # They are at fault themselves, or hang on what failed; the error of the first attempt says so.
         savepoint.rollback()
-
-
-def _give_up(session: Session) -> None:
-    """Let nothing more be written in a transaction that the database has ended: its commit must fail."""
-    transaction = session.get_transaction()
-    for connection in transaction.connections if transaction is not None else ():
-        connection.invalidate()

@@ -89,7 +89,7 @@ def _reason_to_roll_back(response: Response, decision: _Decision) -> str | None:
     """Return why the response must not commit; None if it commits."""
     if decision.commit_failed:
         return "a commit that failed"
-    if response.status_code >= 400 and (decision.unhandled or decision.rollback is not False):
+    if response.status_code >= 400 and decision.rollback is not False:
         return f"status {response.status_code}"
     if decision.unhandled:
         return "an unhandled exception"
@@ -117,6 +117,7 @@ def _answer(finalize_request: Callable[..., Response], *args: Any, from_error_ha
     except Exception as error:  # noqa: BLE001 (every error is answered)
         decision.commit_failed = True
         current_app.logger.warning("commit failed: %s", error)
+        response.close()
         forget_answer()
         handle_user_exception: Callable[..., Any] = current_app.handle_user_exception
         return _answer(finalize_request, *flask_context, handle_user_exception(*flask_context, error))
@@ -169,7 +170,9 @@ def _pieces(app: Flask, stream: _Stream, body: Iterator[Any]) -> Iterator[Any]:
 
 def _end_context(error: BaseException | None) -> None:
     """Report what is left at the end of a context."""
-    _report_uncommitted(current_app, error, answered=in_request() and "app.dispatched" in request.environ)
+    if session.registry.has():
+        answered = in_request() and "app.dispatched" in request.environ
+        _report_uncommitted(current_app, error, answered=answered)
 
 
 def _report_uncommitted(app: Flask, error: BaseException | None, *, answered: bool) -> None:
@@ -177,9 +180,7 @@ def _report_uncommitted(app: Flask, error: BaseException | None, *, answered: bo
 
     :raises RuntimeError: under `TESTING`, if the request was answered before the work was done.
     """
-    if not session.registry.has():
-        return
-    work = _uncommitted_work(session())
+    work = _uncommitted_work(session()) if session.registry.has() else []
     if not work:
         return
     if error is not None and not isinstance(error, GeneratorExit):

@@ -99,6 +99,7 @@ def test_sqlite_is_set_up_on_every_connection() -> None:
             assert connection.scalar(text("PRAGMA foreign_keys")) == 1
             assert connection.scalar(text("PRAGMA journal_mode")) == "wal"
             assert connection.scalar(text("PRAGMA busy_timeout")) == 5000
+            assert connection.scalar(text("PRAGMA synchronous")) == 0  # what the tests ask for
 
 
 @pytest.mark.usefixtures("things")
@@ -132,6 +133,8 @@ def test_a_savepoint_rolls_back(session: scoped_session[Session]) -> None:
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 def test_a_forked_child_uses_connections_of_its_own(session: scoped_session[Session]) -> None:
     session.execute(text("SELECT 1"))
+    with engine.connect() as idle:
+        idle.execute(text("SELECT 1"))
     inherited = [session(), session.connection().connection.dbapi_connection]
     opened: list[object] = []
 
@@ -139,8 +142,9 @@ def test_a_forked_child_uses_connections_of_its_own(session: scoped_session[Sess
     if child == 0:
         event.listen(engine, "connect", lambda connection, _record: opened.append(connection))
         session.execute(text("SELECT 1"))
-        now = session.connection().connection.dbapi_connection
-        os._exit(0 if opened == [now] and session() is not inherited[0] and now is not inherited[1] else 1)
+        with engine.connect() as second:
+            now = [session.connection().connection.dbapi_connection, second.connection.dbapi_connection]
+        os._exit(0 if opened == now and session() is not inherited[0] and inherited[1] not in now else 1)
 
     assert os.waitpid(child, 0)[1] == 0
     assert session.execute(text("SELECT 1")).scalar() == 1

@@ -1,0 +1,312 @@
+"""Which answer commits, in Flask's real order of events; and what a failed commit takes back."""
+
+import pytest
+from app.db import session, session_factory
+from app.transactions import session_commit, set_rollback
+from flask import (
+    Blueprint,
+    Response,
+    abort,
+    after_this_request,
+    flash,
+    get_flashed_messages,
+    redirect,
+    request_finished,
+)
+from flask import session as client_session
+from flask.sessions import SecureCookieSessionInterface
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from tests.things import Part, Thing
+
+pytestmark = pytest.mark.usefixtures("things")
+
+
+def saved() -> list[str]:
+    with session_factory() as other:
+        return list(other.scalars(select(Thing.name).order_by(Thing.id)))
+
+
+def test_a_short_cut_before_the_request_commits(app, client) -> None:
+    @app.before_request
+    def answer():
+        Thing(name="early").save()
+        return "early"
+
+    assert client.post("/nowhere").text == "early"
+    assert saved() == ["early"]
+
+
+def test_a_before_request_function_that_aborts_rolls_back(app, client) -> None:
+    @app.before_request
+    def answer():
+        Thing(name="early").save()
+        abort(403)
+
+    assert client.post("/").status_code == 403
+    assert saved() == []
+
+
+def test_the_hooks_of_a_blueprint_are_included(app, client) -> None:
+    blueprint = Blueprint("late", __name__)
+
+    @blueprint.after_request
+    def write(response):
+        Thing(name="blueprint").save()
+        return response
+
+    @blueprint.post("/late")
+    def view():
+        @after_this_request
+        def later(response):
+            Thing(name="this request").save()
+            return response
+
+        return ""
+
+    app.register_blueprint(blueprint)
+    client.post("/late")
+
+    assert saved() == ["this request", "blueprint"]
+
+
+def test_the_saving_of_the_clients_session_is_included(app, client) -> None:
+    class Stored(SecureCookieSessionInterface):
+        def save_session(self, app, session, response):
+            Thing(name="session").save()
+
+    app.session_interface = Stored()
+    app.add_url_rule("/post", view_func=lambda: "", methods=["POST"])
+    client.post("/post")
+
+    assert saved() == ["session"]
+
+
+def test_a_clients_session_that_cannot_be_saved_rolls_back(app, client) -> None:
+    class Broken(SecureCookieSessionInterface):
+        def save_session(self, app, session, response):
+            raise LookupError
+
+    app.session_interface = Broken()
+
+    @app.post("/post")
+    def view():
+        Thing(name="box").save()
+        return ""
+
+    with pytest.raises(LookupError):
+        client.post("/post")
+    assert saved() == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_receiver_of_request_finished_is_included(app, client, fails) -> None:
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+
+    def receive(_sender, response):
+        Thing(name="receiver").save()
+        if fails:
+            raise LookupError
+
+    app.add_url_rule("/post", view_func=lambda: "", methods=["POST"])
+    with request_finished.connected_to(receive, app):
+        status = client.post("/post").status_code
+
+    assert status == (500 if fails else 200)
+    assert saved() == ([] if fails else ["receiver"])
+
+
+def test_a_later_hook_decides_by_the_status_it_sets(app, client) -> None:
+    @app.after_request
+    def teapot(response):
+        response.status_code = 418
+        return response
+
+    @app.post("/post")
+    def view():
+        Thing(name="box").save()
+        return ""
+
+    assert client.post("/post").status_code == 418
+    assert saved() == []
+
+
+def test_a_view_that_returns_nothing_rolls_back(app, client) -> None:
+    @app.post("/post")
+    def view():
+        Thing(name="box").save()
+
+    with pytest.raises(TypeError):
+        client.post("/post")
+    assert saved() == []
+
+
+def test_a_handler_for_every_exception_is_the_apps_own(app, client) -> None:
+    app.register_error_handler(Exception, lambda _: "handled")
+
+    @app.post("/post")
+    def view():
+        Thing(name="box").save()
+        raise LookupError
+
+    assert client.post("/post").text == "handled"
+    assert saved() == ["box"]
+
+
+def test_what_a_handler_of_500_writes_is_lost(app, client) -> None:
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+
+    @app.errorhandler(500)
+    def handle(_error):
+        Thing(name="log").save()
+        return "fine"
+
+    @app.post("/post")
+    def view():
+        raise LookupError
+
+    assert client.post("/post").status_code == 200
+    assert saved() == []
+
+
+def test_two_decisions_the_last_one_counts(app, client) -> None:
+    @app.post("/post")
+    def view():
+        set_rollback(True)
+        set_rollback(False)
+        Thing(name="box").save()
+        return "", 400
+
+    client.post("/post")
+
+    assert saved() == ["box"]
+
+
+def fail_at_commit() -> Response:
+    Thing(name="box").save()
+    Part(thing_id=99).save()
+    client_session["saved"] = "yes"
+    flash("Saved!")
+    get_flashed_messages()  # Flask keeps them for the rest of the request
+
+    @after_this_request
+    def mark(response):
+        response.headers["X-Saved"] = "yes"
+        response.set_cookie("saved", "yes")
+        return response
+
+    return redirect("/")
+
+
+def test_a_failed_commit_takes_back_what_the_request_did_for_its_answer(app, client) -> None:
+    shown = []
+
+    @app.errorhandler(IntegrityError)
+    def handle(_error):
+        shown.extend(get_flashed_messages())
+        return "conflict", 409
+
+    app.add_url_rule("/post", view_func=fail_at_commit, methods=["POST"])
+    with client.session_transaction() as before:
+        before["cart"] = "full"
+
+    response = client.post("/post")
+
+    assert response.status_code == 409
+    assert shown == []
+    assert not {"Location", "Set-Cookie", "X-Saved"} & {*response.headers.keys()}
+    assert saved() == []
+    with client.session_transaction() as after:
+        assert dict(after) == {"cart": "full"}
+
+
+def test_a_failed_commit_without_a_handler_is_a_500_of_its_own(app, client) -> None:
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    app.add_url_rule("/post", view_func=fail_at_commit, methods=["POST"])
+
+    response = client.post("/post")
+
+    assert response.status_code == 500
+    assert not {"Location", "Set-Cookie", "X-Saved"} & {*response.headers.keys()}
+    assert saved() == []
+
+
+def test_a_failed_commit_of_a_later_hook_is_answered_once_by_each_hook(app, client) -> None:
+    app.register_error_handler(IntegrityError, lambda _: ("conflict", 409))
+    answers = []
+
+    @app.after_request
+    def note(response):
+        answers.append(response.status_code)
+        if response.status_code == 200:
+            session.add(Part(thing_id=99))
+        return response
+
+    app.add_url_rule("/post", view_func=lambda: "", methods=["POST"])
+
+    assert client.post("/post").status_code == 409
+    assert answers == [200, 409]
+
+
+def test_what_the_handler_of_a_failed_commit_writes_is_lost(app, client) -> None:
+    @app.errorhandler(IntegrityError)
+    def handle(_error):
+        set_rollback(False)
+        Thing(name="handler").save()
+        return "conflict", 409
+
+    app.add_url_rule("/post", view_func=fail_at_commit, methods=["POST"])
+
+    assert client.post("/post").status_code == 409
+    assert saved() == []
+
+
+def test_a_handler_of_a_failed_commit_that_fails_too_is_a_500(app, client) -> None:
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+
+    @app.errorhandler(IntegrityError)
+    def handle(_error):
+        raise LookupError
+
+    app.add_url_rule("/post", view_func=fail_at_commit, methods=["POST"])
+
+    assert client.post("/post").status_code == 500
+    assert saved() == []
+
+
+def test_the_response_of_a_failed_commit_is_closed(app, client) -> None:
+    app.register_error_handler(IntegrityError, lambda _: ("conflict", 409))
+    closed = []
+
+    @app.post("/post")
+    def view():
+        Part(thing_id=99).save()
+        response = Response("")
+        response.call_on_close(lambda: closed.append(True))
+        return response
+
+    assert client.post("/post").status_code == 409
+    assert closed == [True]
+
+
+def test_session_commit_alone_leaves_the_session_usable_when_it_fails(app) -> None:
+    with app.app_context():
+        Part(thing_id=99).save()
+        with pytest.raises(IntegrityError):
+            session_commit(Response(""))
+        assert Thing(name="box").save().id == 1
+        session_commit(Response(""))
+
+    assert saved() == ["box"]
+
+
+def test_head_and_get_of_the_same_view_both_commit(app, client) -> None:
+    @app.get("/get")
+    def view():
+        Thing(name=f"visit {len(saved())}").save()
+        return ""
+
+    client.get("/get")
+    client.head("/get")
+
+    assert saved() == ["visit 0", "visit 1"]

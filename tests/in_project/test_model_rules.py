@@ -1,0 +1,223 @@
+"""What `save`, `update` and `delete` leave when they fail, in the corners."""
+
+import pytest
+from app.db import engine, session, session_factory
+from app.models import Base
+from sqlalchemy import ForeignKey, MetaData, event, select, text
+from sqlalchemy.exc import IntegrityError, InvalidRequestError, StatementError
+from sqlalchemy.orm import Mapped, mapped_column, relationship, validates
+from tests.things import Thing
+
+pytestmark = pytest.mark.usefixtures("things")
+
+
+class Tables(Base):
+    __abstract__ = True
+    metadata = MetaData()
+
+
+class Parent(Tables):
+    __tablename__ = "parents"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    age: Mapped[int] = mapped_column(default=0)
+    children: Mapped[list["Child"]] = relationship(back_populates="parent", passive_deletes="all")
+
+    @validates("age")
+    def check_age(self, _key, age):
+        if age < 0:
+            raise ValueError("age below zero")
+        return age
+
+    @property
+    def shout(self):
+        return self.name.upper()
+
+
+class Child(Tables):
+    __tablename__ = "children"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    parent_id: Mapped[int] = mapped_column(ForeignKey("parents.id", ondelete="RESTRICT"))
+    parent: Mapped[Parent] = relationship(back_populates="children")
+
+
+@pytest.fixture(autouse=True)
+def tables() -> None:
+    Tables.metadata.create_all(engine)
+
+
+def committed(column) -> list:
+    session.commit()
+    with session_factory() as other:
+        return list(other.scalars(select(column).order_by(column)))
+
+
+def test_the_first_statement_that_fails_leaves_a_session_that_works() -> None:
+    Parent(name="a").save()
+    session.commit()
+
+    with pytest.raises(IntegrityError):
+        Parent(name="a").save()
+    Parent(name="b").save()
+
+    assert committed(Parent.name) == ["a", "b"]
+
+
+def test_the_first_statement_that_fails_keeps_what_was_added() -> None:
+    Parent(name="a").save()
+    session.commit()
+    session.add(Parent(name="added"))
+
+    with pytest.raises(IntegrityError):
+        Parent(name="a").save()
+
+    assert committed(Parent.name) == ["a", "added"]
+
+
+def test_a_failed_delete_keeps_parent_and_child() -> None:
+    parent = Parent(name="a").save()
+    Child(name="c", parent=parent).save()
+
+    with pytest.raises(IntegrityError):
+        parent.delete()
+
+    assert parent in session
+    assert committed(Parent.name) == ["a"]
+    assert committed(Child.name) == ["c"]
+
+
+def test_a_failed_save_keeps_an_unsaved_delete_of_another() -> None:
+    Parent(name="a").save()
+    doomed = Parent(name="doomed").save()
+    session.delete(doomed)
+
+    with pytest.raises(IntegrityError):
+        Parent(name="a").save()
+
+    assert committed(Parent.name) == ["a"]
+
+
+def test_a_child_that_fails_leaves_its_parent_and_its_brothers() -> None:
+    parent = Parent(name="a").save()
+    Child(name="c", parent=parent).save()
+    bad = Child(name="c")
+    parent.children.append(bad)
+
+    with pytest.raises(IntegrityError):
+        bad.save()
+
+    assert [child.name for child in parent.children] == ["c"]
+    assert committed(Child.name) == ["c"]
+
+
+def test_a_relationship_that_was_changed_on_another_is_kept() -> None:
+    one, two = Parent(name="one").save(), Parent(name="two").save()
+    child = Child(name="c", parent=one).save()
+    child.parent = two
+
+    with pytest.raises(IntegrityError):
+        Parent(name="one").save()
+
+    assert committed(Child.parent_id) == [two.id]
+
+
+def test_a_validator_that_refuses_leaves_the_object_as_it_was() -> None:
+    parent = Parent(name="a", age=1).save()
+
+    with pytest.raises(ValueError, match="age below zero"):
+        parent.update(name="b", age=-1)
+
+    assert (parent.name, parent.age) == ("a", 1)
+    assert committed(Parent.name) == ["a"]
+
+
+def test_a_value_of_the_wrong_type_leaves_the_object_as_it_was() -> None:
+    thing = Thing(name="box").save()
+
+    with pytest.raises(StatementError):
+        thing.update(size=object())
+
+    assert thing.size == 0
+    assert committed(Thing.name) == ["box"]
+
+
+def test_update_of_a_new_object_saves_it() -> None:
+    assert Parent().update(name="a").id == 1
+    assert committed(Parent.name) == ["a"]
+
+
+def test_update_knows_columns_and_relationships_and_nothing_else() -> None:
+    parent = Parent(name="a").save()
+    child = Child(name="c", parent=parent).save()
+
+    child.update(parent=Parent(name="b"))
+    assert child.parent.name == "b"
+    for name in ("shout", "metadata", "_sa_instance_state", "save", "missing"):
+        with pytest.raises(TypeError, match=f"Parent has no attribute '{name}'"):
+            parent.update(**{name: "x"})
+
+
+def test_delete_of_an_object_that_was_never_saved_is_refused() -> None:
+    Parent(name="a").save()
+
+    with pytest.raises(InvalidRequestError):
+        Parent(name="b").delete()
+
+    assert committed(Parent.name) == ["a"]
+
+
+def test_a_failed_save_within_a_savepoint_of_the_user_keeps_that_savepoint() -> None:
+    Parent(name="a").save()
+    session.commit()
+    with session.begin_nested():
+        with pytest.raises(IntegrityError):
+            Parent(name="a").save()
+        Parent(name="b").save()
+
+    assert committed(Parent.name) == ["a", "b"]
+
+
+def test_a_failed_save_within_a_transaction_begun_by_hand_keeps_it() -> None:
+    Parent(name="a").save()
+    session.commit()
+    with session.begin():
+        with pytest.raises(IntegrityError):
+            Parent(name="a").save()
+        Parent(name="b").save()
+
+    assert committed(Parent.name) == ["a", "b"]
+
+
+def test_a_transaction_that_the_database_has_ended_refuses_more_work() -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER ends BEFORE INSERT ON things WHEN NEW.name = 'bad'"
+            " BEGIN SELECT RAISE(ROLLBACK, 'ended'); END"
+        )
+    Thing(name="box").save()
+
+    with pytest.raises(IntegrityError, match="ended"):
+        Thing(name="bad").save()
+    with pytest.raises(InvalidRequestError):
+        Thing(name="more").save()
+    with pytest.raises(InvalidRequestError):
+        session.commit()
+    session.rollback()
+
+    assert committed(Thing.name) == []
+
+
+def test_a_save_sends_one_statement_when_it_is_the_first_and_no_more_than_three_later() -> None:
+    sent = []
+    event.listen(engine, "before_cursor_execute", lambda _c, _u, statement, *_: sent.append(statement.split()[0]))
+
+    Parent(name="a").save()
+    assert sent == ["BEGIN", "INSERT"]
+    Parent(name="b").save()
+    assert sent[2:] == ["SAVEPOINT", "INSERT", "RELEASE"]
+    session.rollback()
+    del sent[:]
+    session.execute(text("SELECT 1"))
+    Parent(name="c").save()
+    assert sent == ["BEGIN", "SELECT", "SAVEPOINT", "INSERT", "RELEASE"]
