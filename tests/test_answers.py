@@ -45,7 +45,9 @@ def test_an_answer_is_refused_in_one_line_and_leaves_nothing(
     output = tmp_path / "here" / "out"
     output.mkdir(parents=True)
 
-    done = run("cookiecutter", "--no-input", "--output-dir", output, template, answer, cwd=tmp_path, ok=False)
+    done = run(
+        PYTHON, "-m", "cookiecutter", "--no-input", "--output-dir", output, template, answer, cwd=tmp_path, ok=False
+    )
 
     first = done.stderr.splitlines()[0]
     assert message in first
@@ -59,7 +61,18 @@ def test_a_refusal_leaves_a_project_that_is_there_alone(template: Path, tmp_path
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "mine.txt").write_text("mine")
 
-    run("cookiecutter", "--no-input", "-f", template, "project_slug=shop", "author=", cwd=tmp_path, ok=False)
+    run(
+        PYTHON,
+        "-m",
+        "cookiecutter",
+        "--no-input",
+        "-f",
+        template,
+        "project_slug=shop",
+        "author=",
+        cwd=tmp_path,
+        ok=False,
+    )
 
     assert (tmp_path / "shop" / "mine.txt").read_text() == "mine"
 

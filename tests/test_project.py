@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.commands import check_project, run
+from tests.commands import PYTHON, check_project, run
 from tests.conftest import RAW, ROOT, Bake
 
 DATABASES = ["sqlite", "postgresql", "mysql"]
@@ -39,7 +39,18 @@ FILES = {
     "tests/__init__.py",
     "tests/conftest.py",
     "tests/database.py",
+    "tests/test_columns.py",
+    "tests/test_config.py",
+    "tests/test_contexts.py",
+    "tests/test_database.py",
+    "tests/test_db.py",
+    "tests/test_migrations.py",
+    "tests/test_models.py",
+    "tests/test_pages.py",
+    "tests/test_seed.py",
+    "tests/test_transactions.py",
     "tests/test_users.py",
+    "tests/things.py",
 }
 
 UNUSUAL = {
@@ -67,7 +78,8 @@ def test_nothing_of_jinja_is_left(bake: Bake, database: str) -> None:
         text = (project / name).read_text()
         assert "cookiecutter." not in text, name
         assert not re.search(r"\{\{|\}\}|\{%|%\}", text), name
-        assert not re.search(r"\n\n\n\n|[ \t]\n", text), name
+        assert not re.search(r"\n\n\n\n", text), name
+        assert not re.search(r"[ \t]\n", text.replace("\n \n", "\n")), name  # a diff has empty lines with a space
         assert text.endswith("\n"), name
 
 
@@ -100,7 +112,7 @@ def test_a_project_can_be_generated_again_from_its_answers(bake: Bake, template:
     project = bake(**UNUSUAL, database="postgresql")
 
     answers = ("--config-file", project / ".cookiecutter.yml", "--output-dir", tmp_path / "again")
-    run("cookiecutter", "--no-input", *answers, template, cwd=tmp_path)
+    run(PYTHON, "-m", "cookiecutter", "--no-input", *answers, template, cwd=tmp_path)
 
     assert_same(project, tmp_path / "again" / project.name)
 

@@ -10,15 +10,15 @@ from app.config import ROOT, SettingError, choice, database_url, number
 @pytest.mark.parametrize(
     ("given", "used"),
     [
-        ("sqlite:///data.sqlite3", f"sqlite:///{ROOT}/data.sqlite3"),
-        ("sqlite:////tmp/data.sqlite3", "sqlite:////tmp/data.sqlite3"),
-        ("", f"sqlite:///{ROOT}/app.sqlite3"),
+        ("sqlite:///data.sqlite3", f"{ROOT}/data.sqlite3"),
+        ("sqlite:////tmp/data.sqlite3", "/tmp/data.sqlite3"),
+        ("", f"{ROOT}/app.sqlite3"),
     ],
 )
-def test_a_database_url_is_completed(monkeypatch: pytest.MonkeyPatch, given: str, used: str) -> None:
+def test_the_path_of_a_database_is_completed(monkeypatch: pytest.MonkeyPatch, given: str, used: str) -> None:
     monkeypatch.setenv("DATABASE_URL", given)
 
-    assert database_url().render_as_string() == used
+    assert database_url().database == used
 
 
 @pytest.mark.parametrize(
