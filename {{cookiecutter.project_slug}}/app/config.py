@@ -10,6 +10,7 @@ from typing import Any
 import click
 from dotenv import load_dotenv
 from flask import Flask
+from flask.cli import FlaskGroup
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -48,7 +49,7 @@ def app_settings(overrides: Mapping[str, Any]) -> dict[str, Any]:
                 f"{name} cannot be given to create_app(): the engine is made when app.db is imported."
                 f" Set {name} in the environment."
             )
-    return {"SECRET_KEY": os.environ.get("SECRET_KEY") or None, **overrides}
+    return {"SECRET_KEY": os.environ.get("SECRET_KEY", "").strip() or None, **overrides}
 
 
 def database_url() -> URL:
@@ -57,7 +58,7 @@ def database_url() -> URL:
     :raises SettingError: for a database or driver this app does not know, and for a database in memory.
     """
     text = os.environ.get("DATABASE_URL") or "sqlite:///app.sqlite3"
-    shown = f"DATABASE_URL {re.sub(r'://[^/]*@', '://***@', text)!r}"
+    shown = f"DATABASE_URL {_without_secrets(text)!r}"
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
@@ -77,6 +78,11 @@ def database_url() -> URL:
             " add it to the dependencies in pyproject.toml and run `make setup`."
         )
     return _sqlite_file(url, shown) if driver == "sqlite" else url
+
+
+def _without_secrets(url: str) -> str:
+    """Return a URL as it may be shown: a password stands before the last @, or in the query."""
+    return url if url.startswith("sqlite") else re.sub(r"://.*@", "://***@", url).partition("?")[0]
 
 
 def _sqlite_file(url: URL, shown: str) -> URL:
@@ -122,7 +128,8 @@ def refuse_unsafe_serving(app: Flask) -> None:
     :raises SettingError: in a server without `SECRET_KEY`; never in a `flask` command other than `flask run`.
     """
     command = click.get_current_context(silent=True)
-    serving = command is None or command.info_name == "run"
+    flask_command = command is not None and isinstance(command.find_root().command, FlaskGroup)
+    serving = not flask_command or (command is not None and command.info_name == "run")
     if serving and not (app.debug or app.testing or app.secret_key):
         raise SettingError(
             "SECRET_KEY is not set, and anybody could sign a session: run `make setup`, which writes one"

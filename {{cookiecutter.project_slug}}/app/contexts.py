@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary, ref
 
 import flask.globals
 from flask import Flask, appcontext_pushed, current_app, has_app_context, has_request_context, request
+from werkzeug.exceptions import InternalServerError
 
 _app_context: Any = flask.globals.app_ctx
 # Flask 3.1 keeps a request in a context of its own; from 3.2 on the application context carries it.
@@ -20,14 +21,21 @@ _request_context: Any = vars(flask.globals).get("request_ctx", _app_context)
 # is the inner one, unless that application context was pushed while the request was running.
 _request_around: WeakKeyDictionary[Any, ref[Any] | None] = WeakKeyDictionary()
 
-# The body that is being streamed, and the context around it; that of its request has ended.
-_stream: ContextVar[tuple[Any, Any]] = ContextVar("app.stream", default=(None, None))
+
+class Stream:
+    """A body that is made piece by piece after its request has ended: what its session belongs to."""
+
+    context_around: Any = ...
+
+
+_stream: ContextVar[Stream | None] = ContextVar("app.stream", default=None)
 
 
 def _remember_request_around(_sender: Flask, **_: object) -> None:
     """Note the request in which an application context is pushed for the first time, if there is one."""
-    around = ref(_request_context._get_current_object()) if has_request_context() else None
-    _request_around.setdefault(_app_context._get_current_object(), around)
+    pushed = _app_context._get_current_object()
+    if len(getattr(pushed, "_cv_tokens", ())) <= 1:  # not again: `stream_with_context` pushes it within its request
+        _request_around[pushed] = ref(_request_context._get_current_object()) if has_request_context() else None
 
 
 appcontext_pushed.connect(_remember_request_around)
@@ -53,8 +61,8 @@ def in_request() -> bool:
 def current_scope() -> Any:
     """Return what a session belongs to: the stream, else the innermost context, the asyncio task, the thread."""
     context = current_context()
-    stream, context_around = _stream.get()
-    if stream is not None and context is context_around:
+    stream = _stream.get()
+    if stream is not None and context is stream.context_around:
         return stream
     if context is not None:
         return context
@@ -66,29 +74,43 @@ def current_scope() -> Any:
 
 
 @contextmanager
-def in_stream(stream: object) -> Iterator[None]:
-    """Let the session belong to `stream` while it makes a piece of its body."""
-    token = _stream.set((stream, current_context()))
+def in_stream(stream: Stream, *, closing: bool = False) -> Iterator[None]:
+    """Let the session belong to `stream` while it makes a piece of its body.
+
+    Not while it has a context pushed: `stream_with_context` leaves that of the request from piece to piece.
+    The garbage collector may close a body anywhere, within any context.
+    """
+    if closing or stream.context_around is ...:
+        stream.context_around = current_context()
+    token = _stream.set(stream)
     try:
         yield
     finally:
         _stream.reset(token)
 
 
-def after_teardown(app: Flask, function: Callable[[BaseException | None], None]) -> None:
-    """Call `function(error)` at the end of every context, in the order of registration.
+def around_teardown(app: Flask, wrapper: Callable[..., None]) -> None:
+    """Let `wrapper(teardown, error)` end the contexts of `app`; the first that was given is the innermost.
 
-    A function given to `teardown_request` does not run when another one raised (Flask 3.1); this one does.
+    A function given to `teardown_request` does not run when another one raised (Flask 3.1); a wrapper can.
     """
 
-    def teardown_then_function(teardown: Callable[..., None], *args: Any) -> None:
-        try:
-            teardown(*args)
-        finally:
-            function(args[-1] if args else None)
+    def wrap_teardown(teardown: Callable[..., None], *args: Any) -> None:
+        wrapper(lambda: teardown(*args), args[-1] if args else None)
 
-    _wrap(app, "do_teardown_request", teardown_then_function)
-    _wrap(app, "do_teardown_appcontext", teardown_then_function)
+    _wrap(app, "do_teardown_request", wrap_teardown)
+    _wrap(app, "do_teardown_appcontext", wrap_teardown)
+
+
+def on_internal_server_error(app: Flask, function: Callable[[], None]) -> None:
+    """Call `function()` before `app` answers `abort(500)`."""
+
+    def note_then_handle(handle: Callable[..., Any], *args: Any) -> Any:
+        if type(args[-1]) is InternalServerError:
+            function()
+        return handle(*args)
+
+    _wrap(app, "handle_http_exception", note_then_handle)
 
 
 def around_answer(app: Flask, wrapper: Callable[..., Any]) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from werkzeug.local import LocalProxy
 
 from app.config import choice, database_url, number
-from app.contexts import after_teardown, current_scope
+from app.contexts import around_teardown, current_scope
 from app.savepoints import SavepointSession
 
 
@@ -38,7 +38,14 @@ class flask_scoped_session(scoped_session[Session]):  # noqa: N801 (the name of 
     def init_app(self, app: Flask) -> None:
         """Remove the session at the end of each context of `app`, and make it the app's `current_session`."""
         app.extensions["scoped_session"] = self
-        after_teardown(app, lambda _error: self.remove())
+
+        def teardown_then_remove(teardown: Callable[[], None], _error: BaseException | None) -> None:
+            try:
+                teardown()
+            finally:
+                self.remove()
+
+        around_teardown(app, teardown_then_remove)
 
     def remove(self) -> None:
         """Close the session of the current scope, if there is one; what it has not committed is rolled back."""
@@ -86,7 +93,9 @@ def _make_engine(url: URL) -> Engine:
 
     @event.listens_for(sqlite_engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('sqlite_begin', 'DEFERRED')}")
+        options = connection.get_execution_options()
+        if options.get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql(f"BEGIN {options.get('sqlite_begin', 'DEFERRED')}")
 
     return sqlite_engine
 

@@ -1,12 +1,15 @@
 """How a `save()` that fails undoes itself and nothing else: edit only if it should undo more."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import inspect
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
+
+logger = logging.getLogger(__name__)
 
 
 class SavepointSession(Session):
@@ -40,7 +43,7 @@ def flushed_alone(session: Session, instance: object) -> Iterator[None]:
 
     :raises sqlalchemy.exc.DBAPIError: the error of the database, as it came.
     """
-    others = _unsaved(session, but=instance)
+    unsaved = [_Unsaved(session, other, but=instance) for other in _changed(session) if other is not instance]
     savepoint = None if _has_done_nothing(session) else open_savepoint(session)
     try:
         yield
@@ -56,8 +59,8 @@ def flushed_alone(session: Session, instance: object) -> Iterator[None]:
             session.rollback()
         else:
             savepoint.rollback()
-        if others:
-            _save_again(session, others)
+        for other in unsaved:
+            other.save_again()
         raise
 
 
@@ -70,32 +73,56 @@ def _has_done_nothing(session: Session) -> bool:
     return not by_hand and not transaction.connections
 
 
-def _unsaved(session: Session, but: object) -> list[tuple[object, dict[str, Any] | None]]:
-    """Return the other objects with changes that are not flushed; those to be deleted with None."""
-    return [
-        *((obj, {}) for obj in session.new if obj is not but),
-        *((obj, _changes(obj)) for obj in session.dirty if obj is not but),
-        *((obj, None) for obj in session.deleted if obj is not but),
-    ]
+def _changed(session: Session) -> list[object]:
+    """Return the objects whose changes are not flushed."""
+    return [*session.new, *session.dirty, *session.deleted]
 
 
-def _changes(obj: object) -> dict[str, Any]:
-    """Return the new values of the attributes that were set."""
-    return {attribute.key: attribute.value for attribute in inspect(obj).attrs if attribute.history.has_changes()}
+class _Unsaved:
+    """The changes of an object that were not flushed when the `save()` of another began, which may undo them."""
 
+    def __init__(self, session: Session, instance: object, but: object) -> None:
+        """Note the changes, but not those that lead to the object `but`."""
+        self.session, self.instance = session, instance
+        self.deleted = instance in session.deleted
+        self.changes: list[tuple[str, list[Any], list[Any]]] = []
+        for attribute in inspect(instance, raiseerr=True).attrs:
+            added, _, removed = attribute.history
+            if added or removed:
+                others = [item for item in added or () if item is not but]
+                self.changes.append((attribute.key, others, [item for item in removed or () if item is not but]))
 
-def _save_again(session: Session, unsaved: list[tuple[object, dict[str, Any] | None]]) -> None:
-    """Make and flush once more the changes that were undone together with a failed one."""
-    savepoint = open_savepoint(session)
-    try:
-        for obj, changes in unsaved:
-            if changes is None:
-                session.delete(obj)
-                continue
-            session.add(obj)
-            for name, value in changes.items():
-                setattr(obj, name, value)
-        savepoint.commit()
-    except SQLAlchemyError:
-        # They are at fault themselves, or hang on what failed; the error of the first attempt says so.
-        savepoint.rollback()
+    def save_again(self) -> None:
+        """Make the changes once more and flush them; drop them if they fail by themselves."""
+        savepoint = open_savepoint(self.session)
+        try:
+            if self.deleted:
+                self.session.delete(self.instance)
+            else:
+                self.session.add(self.instance)
+                for name, added, removed in self.changes:
+                    self._change(name, added, removed)
+            savepoint.commit()
+        except Exception as error:  # noqa: BLE001 (the error that is raised is that of the first attempt)
+            savepoint.rollback()
+            logger.warning("dropped the changes of %s: %s", type(self.instance).__name__, error)
+
+    def _change(self, name: str, added: list[Any], removed: list[Any]) -> None:
+        """Set an attribute, or add to a collection and remove from it."""
+        relationship = inspect(type(self.instance)).relationships.get(name)
+        if relationship is None or not relationship.uselist:
+            if added:
+                setattr(self.instance, name, added[0])
+            return
+        collection = getattr(self.instance, name)
+        adapter = getattr(collection, "_sa_adapter", None)  # a dynamic or write-only collection has none
+        for item in added:
+            if adapter is None:
+                collection.add(item)
+            elif item not in adapter:
+                adapter.append_with_event(item)
+        for item in removed:
+            if adapter is None:
+                collection.remove(item)
+            elif item in adapter:
+                adapter.remove_with_event(item)

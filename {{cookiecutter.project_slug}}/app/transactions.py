@@ -1,8 +1,9 @@
 """One transaction for each request, which its response commits or rolls back: edit only if your rule differs."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from inspect import isgenerator
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -11,21 +12,28 @@ from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session, SessionTransaction
 from werkzeug.exceptions import InternalServerError
 
-from app.contexts import after_teardown, around_answer, current_scope, forget_answer, in_request, in_stream
+from app.contexts import (
+    Stream,
+    around_answer,
+    around_teardown,
+    current_scope,
+    forget_answer,
+    in_request,
+    in_stream,
+    on_internal_server_error,
+)
 from app.db import engine, session, session_factory
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
 """The methods of requests that only read (RFC 9110, 9.2.1)."""
 
+_COMMENTS = re.compile(r"(?:\s+|--[^\n]*|/\*.*?\*/)*", re.DOTALL)
 _WRITE = re.compile(
-    r"\s*(INSERT|UPDATE|DELETE|REPLACE|MERGE|CREATE|ALTER|DROP|TRUNCATE"
+    r"(INSERT|UPDATE|DELETE|REPLACE|MERGE|CREATE|ALTER|DROP|TRUNCATE"
     r"|WITH\b.*\b(INSERT\s+INTO|(?<!FOR\s)UPDATE|DELETE\s+FROM|MERGE\s+INTO))\b",
     re.IGNORECASE | re.DOTALL,
 )
-
-
-class _Stream:
-    """A body that is streamed: what its session belongs to."""
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
 
 
 @dataclass
@@ -44,8 +52,9 @@ _decisions: WeakKeyDictionary[Any, _Decision] = WeakKeyDictionary()
 def init_app(app: Flask) -> None:
     """Let the responses of `app` decide what becomes of `session`. Call it before `session.init_app(app)`."""
     request_started.connect(_await_response, app)
+    on_internal_server_error(app, _note_unhandled)
     around_answer(app, _answer)
-    after_teardown(app, _end_context)
+    around_teardown(app, _end_context)
 
 
 def session_commit(response: Response) -> Response:
@@ -102,6 +111,13 @@ def _await_response(_sender: Flask, **_: object) -> None:
     request.environ["app.dispatched"] = True
 
 
+def _note_unhandled() -> None:
+    """Note that the handler for 500 will answer: whatever it says, the response must not commit."""
+    decision = _decisions.get(current_scope())
+    if decision is not None:
+        decision.unhandled = True
+
+
 def _answer(finalize_request: Callable[..., Response], *args: Any, from_error_handler: bool = False) -> Response:
     """Make the response, then commit; answer a commit that fails as if the view had raised its error."""
     *flask_context, _ = args  # Flask 3.2 passes its context first.
@@ -112,6 +128,8 @@ def _answer(finalize_request: Callable[..., Response], *args: Any, from_error_ha
     response = finalize_request(*args, from_error_handler=from_error_handler)
     if decision.commit_failed and response.status_code < 400:
         response = finalize_request(*flask_context, InternalServerError(), from_error_handler=True)
+        if response.status_code < 400:
+            response = current_app.make_response(InternalServerError())
     try:
         response = session_commit(response)
     except Exception as error:  # noqa: BLE001 (every error is answered)
@@ -123,25 +141,23 @@ def _answer(finalize_request: Callable[..., Response], *args: Any, from_error_ha
         return _answer(finalize_request, *flask_context, handle_user_exception(*flask_context, error))
 
     decision.made = True
-    if response.is_streamed and not response.direct_passthrough:
-        response.response = _with_session(iter(response.response))
+    if response.is_streamed and (not response.direct_passthrough or isgenerator(response.response)):
+        response.response = _with_session(response.response)
     return response
 
 
-def _with_session(body: Iterator[Any]) -> Iterator[Any]:
+def _with_session(body: Iterable[Any]) -> Iterator[Any]:
     """Let a body that is made after its request has ended keep the session, and remove that at the end."""
-    stream = _Stream()
-    if session.registry.has():
-        kept = session()
-        session.registry.clear()
-        with in_stream(stream):
-            session.registry.set(kept)
+    stream = Stream()
+    kept = session.registry.registry.pop(current_scope(), None)
+    if kept is not None:
+        session.registry.registry[stream] = kept
     pieces = _pieces(cast("Any", current_app)._get_current_object(), stream, body)
     next(pieces)
     return pieces
 
 
-def _pieces(app: Flask, stream: _Stream, body: Iterator[Any]) -> Iterator[Any]:
+def _pieces(app: Flask, stream: Stream, body: Iterable[Any]) -> Iterator[Any]:
     """Make the pieces of `body`, each in the scope of `stream`; the first is nothing.
 
     It has been made when the response leaves: from there on the end is reached even if nobody reads the body.
@@ -149,47 +165,57 @@ def _pieces(app: Flask, stream: _Stream, body: Iterator[Any]) -> Iterator[Any]:
     error: BaseException | None = None
     try:
         yield b""
+        with in_stream(stream):
+            pieces = iter(body)
         while True:
             with in_stream(stream):
-                piece = next(body, stream)
+                piece = next(pieces, stream)
             if piece is stream:
                 break
             yield piece
+    except GeneratorExit:  # the client is gone
+        raise
     except BaseException as raised:
         error = raised
         raise
     finally:
-        with in_stream(stream):
-            close = getattr(body, "close", lambda: None)
-            try:
-                close()
-                _report_uncommitted(app, error, answered=True)
-            finally:
-                session.remove()
+        try:
+            with in_stream(stream, closing=True):
+                getattr(body, "close", lambda: None)()
+        finally:
+            with in_stream(stream, closing=True):
+                try:
+                    _report_uncommitted(app, expected=error, answered=True)
+                finally:
+                    session.remove()
 
 
-def _end_context(error: BaseException | None) -> None:
-    """Report what is left at the end of a context."""
-    if session.registry.has():
-        answered = in_request() and "app.dispatched" in request.environ
-        _report_uncommitted(current_app, error, answered=answered)
+def _end_context(teardown: Callable[[], None], error: BaseException | None) -> None:
+    """Run the teardown functions, then report what nobody has committed."""
+    began = session.registry.has()
+    try:
+        teardown()
+    finally:
+        if session.registry.has():
+            decision = _decisions.get(current_scope())
+            late = not began or (decision is not None and decision.made)
+            dispatched = in_request() and "app.dispatched" in request.environ
+            _report_uncommitted(current_app, expected=None if late else error, answered=late or dispatched)
 
 
-def _report_uncommitted(app: Flask, error: BaseException | None, *, answered: bool) -> None:
-    """Log what is about to be lost; under `TESTING` raise it.
+def _report_uncommitted(app: Flask, *, expected: BaseException | None, answered: bool) -> None:
+    """Log what is about to be lost, unless an error explains it; under `TESTING` raise it.
 
-    :raises RuntimeError: under `TESTING`, if the request was answered before the work was done.
+    :raises RuntimeError: under `TESTING`, if the work was done after the response, or belongs to none.
     """
     work = _uncommitted_work(session()) if session.registry.has() else []
-    if not work:
-        return
-    if error is not None and not isinstance(error, GeneratorExit):
-        app.logger.debug("rollback because of %s", type(error).__name__)
-        return
-    message = f"Discarded what nobody has committed: {', '.join(work)}."
-    app.logger.error(message)
-    if app.testing and answered:
-        raise RuntimeError(message)
+    if work and expected is not None:
+        app.logger.debug("rollback because of %s", type(expected).__name__)
+    elif work:
+        message = f"Discarded what nobody has committed: {', '.join(work)}."
+        app.logger.error(message)
+        if app.testing and answered:
+            raise RuntimeError(message)
 
 
 def _uncommitted_work(session: Session) -> list[str]:
@@ -210,8 +236,11 @@ def _forget_writes(connection: Connection) -> None:
 @event.listens_for(engine, "after_cursor_execute")
 def _note_write(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
     """Note the kind and the table of a statement that writes, whoever sends it: ORM, Core or text."""
-    if _WRITE.match(statement):
-        connection.info.setdefault("writes", {})[" ".join(statement.split(maxsplit=3)[:3])] = None
+    if statement.startswith("SELECT"):
+        return
+    bare = statement[_COMMENTS.match(statement).end() :]  # type: ignore[union-attr] # it matches anything
+    if _WRITE.match(_QUOTED.sub("_", bare) if bare[:4].upper() == "WITH" else bare):
+        connection.info.setdefault("writes", {})[" ".join(bare.split(maxsplit=3)[:3])] = None
 
 
 if engine.dialect.name == "sqlite":
@@ -232,8 +261,10 @@ if engine.dialect.name == "sqlite":
 
 def _may_write(begun: Session) -> bool:
     """Return whether this is the session of a request whose response decides and whose method may write."""
-    context = current_scope()
-    decision = _decisions.get(context)
-    if decision is None or decision.made or decision.commit_failed:
+    scope = current_scope()
+    if session.registry.registry.get(scope) is not begun or not in_request() or request.method in SAFE_METHODS:
         return False
-    return request.method not in SAFE_METHODS and session.registry.registry.get(context) is begun
+    decision = _decisions.get(scope)
+    if decision is None:  # a URL converter, before the request is dispatched; or a copy of its context, after
+        return "app.dispatched" not in request.environ
+    return not (decision.made or decision.commit_failed)

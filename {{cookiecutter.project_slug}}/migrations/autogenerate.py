@@ -4,14 +4,16 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from alembic import context
+from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import _repr_type
 from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
-from sqlalchemy import Column, Date, DateTime, MetaData, TypeDecorator, literal
-from sqlalchemy.exc import CompileError
+from sqlalchemy import Boolean, Column, Date, DateTime, MetaData, TypeDecorator
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.sql.schema import CallableColumnDefault, ScalarElementColumnDefault
+from sqlalchemy.types import TypeEngine
 
 
 def render_item(kind: str, item: Any, autogen_context: AutogenContext) -> str | Literal[False]:
@@ -19,9 +21,10 @@ def render_item(kind: str, item: Any, autogen_context: AutogenContext) -> str | 
 
     A migration must run for years, so it must not depend on code of the app that changes.
     """
-    if kind == "type" and isinstance(item, TypeDecorator) and not type(item).__module__.startswith("sqlalchemy."):
-        return _repr_type(item.impl_instance, autogen_context)
-    return False
+    if kind != "type" or _is_of_sqlalchemy(type(item)):
+        return False
+    plain = _underlying(item)
+    return False if plain is item else _repr_type(plain, autogen_context)
 
 
 def edit_migration(
@@ -41,6 +44,22 @@ def edit_migration(
             context.config.print_stdout("The models and the migrations agree: there is nothing to write.")
 
 
+class FillColumnOp(ops.MigrateOperation):
+    """Give a new column a value in the rows that exist."""
+
+    def __init__(self, table: str, schema: str | None, column: str, value: str) -> None:
+        """Take the value as the Python that stands in the migration."""
+        self.table, self.schema, self.column, self.value = table, schema, column, value
+
+
+@renderers.dispatch_for(FillColumnOp)
+def render_fill(_autogen_context: AutogenContext, op: FillColumnOp) -> str:
+    """Write an UPDATE that quotes its names and converts its value as each database needs it."""
+    schema = f", schema={op.schema!r}" if op.schema else ""
+    table = f"sa.table({op.table!r}, sa.column({op.column!r}){schema})"
+    return f"op.execute({table}.update().values({{{op.column!r}: {op.value}}}))"
+
+
 def _with_fill(op: ops.MigrateOperation) -> list[ops.MigrateOperation]:
     """Return `op`, or the steps that replace it if it adds NOT NULL columns: add, fill with the default, forbid NULL."""
     if not isinstance(op, ops.ModifyTableOps):
@@ -50,8 +69,7 @@ def _with_fill(op: ops.MigrateOperation) -> list[ops.MigrateOperation]:
     for add in op.ops:
         if isinstance(add, ops.AddColumnOp) and not add.column.nullable and add.column.server_default is None:
             column = add.column
-            fill = f"UPDATE {op.table_name} SET {column.name} = {_default_in_sql(column)}"  # noqa: S608 (own names)
-            fills.append(ops.ExecuteSQLOp(fill))
+            fills.append(FillColumnOp(op.table_name, op.schema, column.name, _default_in_python(column)))
             constraints.append(
                 ops.AlterColumnOp(
                     op.table_name, column.name, schema=op.schema, existing_type=column.type, modify_nullable=False
@@ -63,20 +81,33 @@ def _with_fill(op: ops.MigrateOperation) -> list[ops.MigrateOperation]:
     return [op, *fills, ops.ModifyTableOps(op.table_name, constraints, schema=op.schema)] if fills else [op]
 
 
-def _default_in_sql(column: Column[Any]) -> str:
-    """Return the default of a new column as SQL that every database understands."""
+def _default_in_python(column: Column[Any]) -> str:
+    """Return the default of a new column as the Python that a migration binds."""
     default = column.default
-    kind = column.type.impl_instance if isinstance(column.type, TypeDecorator) else column.type
-    if isinstance(default, CallableColumnDefault) and isinstance(kind, DateTime | Date):
-        return "CURRENT_TIMESTAMP" if isinstance(kind, DateTime) else "CURRENT_DATE"
+    plain = _underlying(column.type)
+    if isinstance(default, CallableColumnDefault) and isinstance(plain, DateTime | Date):
+        return "sa.func.current_timestamp()" if isinstance(plain, DateTime) else "sa.func.current_date()"
     if isinstance(default, ScalarElementColumnDefault):
-        if isinstance(default.arg, bool):
-            return str(default.arg).upper()
-        try:
-            return str(literal(default.arg, column.type).compile(compile_kwargs={"literal_binds": True}))
-        except CompileError:
-            pass
+        to_database = None if isinstance(plain, Boolean) else column.type.bind_processor(DefaultDialect())
+        value = to_database(default.arg) if to_database else default.arg
+        if isinstance(value, bool | int | float | str | bytes):
+            return repr(value)
     raise CommandError(
         f"{column.table.name}.{column.name} does not allow NULL, and there is no value for the rows that exist:"
         f" give it a constant default, such as mapped_column(default=...), or allow None."
     )
+
+
+def _underlying(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    """Return the type of SQLAlchemy that a type of the app decorates or extends."""
+    while isinstance(kind, TypeDecorator):
+        kind = kind.impl_instance
+    for base in type(kind).__mro__:
+        if _is_of_sqlalchemy(base):
+            return kind if base is type(kind) or not issubclass(base, TypeEngine) else kind.adapt(base)
+    return kind
+
+
+def _is_of_sqlalchemy(kind: type) -> bool:
+    """Return whether a class is part of SQLAlchemy."""
+    return kind.__module__.startswith("sqlalchemy.")

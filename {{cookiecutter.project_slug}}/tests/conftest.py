@@ -1,5 +1,6 @@
 """The fixtures: a fresh database for every test, the app, its client and commands, and the session of the test."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,8 @@ class Client(FlaskClient):
     def open(self, *args: Any, **kwargs: Any) -> TestResponse:
         """Commit the test's own session, then send the request."""
         app_db.session.commit()
+        if own := app_db.session.registry.registry.get(threading.current_thread()):
+            own.commit()  # another one than the above where a context is pushed
         return super().open(*args, **kwargs)
 
 

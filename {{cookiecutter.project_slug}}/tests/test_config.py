@@ -2,6 +2,7 @@
 
 import click
 import pytest
+from flask.cli import FlaskGroup
 
 from app import create_app
 from app.config import ROOT, SettingError, choice, database_url, number
@@ -54,7 +55,7 @@ def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
         ("sqlite:///file::memory:?uri=true", "in memory"),
         ("sqlite:///file:x?mode=memory&uri=true", "in memory"),
         ("sqlite:////no/such/folder/x.sqlite3", "does not exist"),
-        ("mysq://me:secret@host/shop", "use sqlite, postgresql, mysql or mariadb"),
+        ("mysq://me:se/cret?secret@host/shop?password=secret", "use sqlite, postgresql, mysql or mariadb"),
         ("postgresql+psycopg2://host/shop", "use sqlite, postgresql, mysql or mariadb"),
         ("shop.sqlite3", "is not a URL"),
     ],
@@ -93,13 +94,22 @@ def test_a_server_without_a_secret_is_refused() -> None:
 
 @pytest.mark.parametrize("command", ["routes", "shell", "seed"])
 def test_a_flask_command_that_does_not_serve_needs_no_secret(command: str) -> None:
-    with click.Context(click.Command(command), info_name=command):
+    with click.Context(FlaskGroup()) as flask, click.Context(click.Command(command), flask, info_name=command):
         assert create_app().secret_key is None
 
 
 def test_flask_run_without_a_secret_is_refused() -> None:
     with (
-        click.Context(click.Command("run"), info_name="run"),
+        click.Context(FlaskGroup()) as flask,
+        click.Context(click.Command("run"), flask, info_name="run"),
+        pytest.raises(SettingError, match="SECRET_KEY is not set"),
+    ):
+        create_app()
+
+
+def test_a_server_that_is_a_command_itself_is_refused_too() -> None:
+    with (
+        click.Context(click.Command("granian"), info_name="granian"),
         pytest.raises(SettingError, match="SECRET_KEY is not set"),
     ):
         create_app()
