@@ -153,6 +153,32 @@ def test_a_handler_for_every_exception_is_the_apps_own(app, client) -> None:
     assert saved() == ["box"]
 
 
+def test_an_abort_with_500_never_commits(app, client) -> None:
+    app.register_error_handler(500, lambda _: ("fine", 200))
+
+    @app.post("/post")
+    def view():
+        Thing(name="box").save()
+        abort(500)
+
+    assert client.post("/post").status_code == 200
+    assert saved() == []
+
+
+def test_a_failed_commit_is_no_success_even_if_a_hook_says_so(app, client) -> None:
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+
+    @app.after_request
+    def all_is_well(response):
+        response.status_code = 200
+        return response
+
+    app.add_url_rule("/post", view_func=fail_at_commit, methods=["POST"])
+
+    assert client.post("/post").status_code == 500
+    assert saved() == []
+
+
 def test_what_a_handler_of_500_writes_is_lost(app, client) -> None:
     app.config["PROPAGATE_EXCEPTIONS"] = False
 

@@ -122,6 +122,59 @@ def test_a_relationship_that_was_changed_on_another_is_kept() -> None:
     assert committed(Child.parent_id) == [two.id]
 
 
+def test_a_child_that_fails_leaves_other_changes_of_its_parent() -> None:
+    parent = Parent(name="a").save()
+    Child(name="c", parent=parent).save()
+    assert len(parent.children) == 1
+    parent.age = 9
+
+    with pytest.raises(IntegrityError):
+        Child(name="c", parent=parent).save()
+
+    assert committed(Parent.age) == [9]
+
+
+def test_what_was_added_to_a_collection_is_kept() -> None:
+    parent = Parent(name="a").save()
+    parent.children.append(Child(name="c"))
+
+    with pytest.raises(IntegrityError):
+        Parent(name="a").save()
+
+    assert [child.name for child in parent.children] == ["c"]
+    assert committed(Child.parent_id) == [parent.id]
+
+
+def test_one_bad_change_does_not_take_the_others_with_it() -> None:
+    parent = Parent(name="a").save()
+    parent.age = 4
+    session.add(Parent(name="a"))
+    session.add(Parent(name="b"))
+
+    with pytest.raises(IntegrityError):
+        Parent(name="c").save()
+
+    assert committed(Parent.name) == ["a", "b"]
+    assert parent.age == 4
+
+
+def test_an_error_that_is_not_of_the_database_undoes_no_more() -> None:
+    Parent(name="a").save()
+    session.add(Child(name="refused", parent_id=1))
+
+    def refuse(_mapper, _connection, _child):
+        raise ValueError("refused")
+
+    event.listen(Child, "before_insert", refuse)
+    try:
+        with pytest.raises(ValueError, match="refused"):
+            Parent(name="b").save()
+    finally:
+        event.remove(Child, "before_insert", refuse)
+
+    assert committed(Parent.name) == ["a"]
+
+
 def test_a_validator_that_refuses_leaves_the_object_as_it_was() -> None:
     parent = Parent(name="a", age=1).save()
 

@@ -10,8 +10,16 @@ from app.contexts import current_scope
 from app.db import current_session, engine, session, session_factory
 from app.transactions import set_rollback
 from flask import Response, copy_current_request_context, request, stream_with_context
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 from tests.things import Part, Thing
+
+ENVIRON = {
+    "REQUEST_METHOD": "GET",
+    "PATH_INFO": "/stream",
+    "SERVER_NAME": "x",
+    "SERVER_PORT": "1",
+    "wsgi.url_scheme": "http",
+}
 
 pytestmark = pytest.mark.usefixtures("things")
 
@@ -213,6 +221,128 @@ def test_a_stream_in_its_context_has_a_session_that_ends(app, client) -> None:
     assert engine.pool.checkedout() == 0
 
 
+@pytest.mark.parametrize("written", [False, True])
+def test_an_abandoned_stream_in_its_context_leaves_nothing_open(app, caplog, written) -> None:
+    app.testing = False
+
+    @app.get("/stream")
+    def view():
+        @stream_with_context
+        def body():
+            while True:
+                Thing(name="x").save() if written else Thing.query.all()
+                session.rollback() if not written else None
+                Thing.query.all()
+                yield request.path
+
+        return Response(body())
+
+    body = app(ENVIRON, lambda *_: None)
+    pieces = iter(body)
+    assert next(pieces) == b"/stream"
+    body.close()
+
+    assert engine.pool.checkedout() == 0
+    assert ("Discarded" in caplog.text) is written
+
+
+def test_a_stream_in_its_context_keeps_one_session_from_piece_to_piece(app, client) -> None:
+    @app.get("/stream")
+    def view():
+        @stream_with_context
+        def body():
+            Thing(name="box").save()
+            yield "0"
+            session.commit()
+            yield "1"
+
+        return Response(body())
+
+    assert client.get("/stream").text == "01"
+    assert [thing.name for thing in Thing.query] == ["box"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_is_done_when_a_response_is_closed_is_reported(app, caplog, streamed) -> None:
+    app.testing = False
+
+    @app.post("/close")
+    def view():
+        response = Response(iter(["x"]) if streamed else "x")
+        response.call_on_close(lambda: Thing(name="late").save())
+        return response
+
+    app(ENVIRON | {"REQUEST_METHOD": "POST", "PATH_INFO": "/close"}, lambda *_: None).close()
+
+    assert "INSERT INTO things" in caplog.text
+    assert engine.pool.checkedout() == 0
+
+
+@pytest.mark.parametrize("after_error", [False, True])
+@pytest.mark.parametrize("hook", ["teardown_request", "teardown_appcontext"])
+def test_a_teardown_that_writes_is_reported_whatever_went_before(app, client, hook, after_error) -> None:
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+
+    @app.get("/write")
+    def view():
+        if after_error:
+            raise LookupError
+        return ""
+
+    @getattr(app, hook)
+    def write(_error):
+        Thing(name="late").save()
+
+    with pytest.raises(RuntimeError, match="INSERT INTO things"):
+        client.get("/write")
+
+
+def test_a_context_that_is_used_again_within_a_request_is_nested_in_it(app, client) -> None:
+    context = app.app_context()
+    with context:
+        session()
+    found = []
+
+    @app.get("/again")
+    def view():
+        found.append(session())
+        with context:
+            found.append(session())
+        found.append(session())
+        return ""
+
+    client.get("/again")
+
+    assert found[0] is found[2]
+    assert found[0] is not found[1]
+
+
+def test_a_converter_that_reads_takes_the_write_lock_of_its_post(app, client) -> None:
+    from werkzeug.routing import BaseConverter
+
+    sent = []
+    event.listen(engine, "before_cursor_execute", lambda _c, _u, statement, *_: sent.append(statement))
+
+    class Known(BaseConverter):
+        def to_python(self, value):
+            return session.get_one(Thing, int(value))
+
+    app.url_map.converters["thing"] = Known
+    Thing(name="box").save()
+    app.add_url_rule("/<thing:thing>", view_func=lambda thing: thing.name, endpoint="thing", methods=["POST"])
+
+    assert client.post("/1").text == "box"
+    assert [statement for statement in sent if statement.startswith("BEGIN")] == ["BEGIN DEFERRED", "BEGIN IMMEDIATE"]
+
+
+def test_autocommit_is_what_it_says() -> None:
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("INSERT INTO things (name, size) VALUES ('box', 1)"))
+        connection.execute(text("VACUUM"))
+
+    assert [thing.name for thing in Thing.query] == ["box"]
+
+
 def test_a_stream_that_its_own_request_reads_keeps_the_scope(app, client) -> None:
     found = []
 
@@ -268,14 +398,7 @@ def test_an_abandoned_stream_leaves_nothing_open(app, client, pieces) -> None:
     def view():
         return Response(Body())
 
-    environ = {
-        "REQUEST_METHOD": "GET",
-        "PATH_INFO": "/stream",
-        "SERVER_NAME": "x",
-        "SERVER_PORT": "1",
-        "wsgi.url_scheme": "http",
-    }
-    body = app(environ, lambda *_: None)
+    body = app(ENVIRON, lambda *_: None)
     for _ in range(pieces):
         next(iter(body))
     body.close()
@@ -294,14 +417,7 @@ def test_an_abandoned_stream_that_has_written_is_reported(app, client, caplog) -
 
         return Response(body())
 
-    environ = {
-        "REQUEST_METHOD": "GET",
-        "PATH_INFO": "/stream",
-        "SERVER_NAME": "x",
-        "SERVER_PORT": "1",
-        "wsgi.url_scheme": "http",
-    }
-    body = app(environ, lambda *_: None)
+    body = app(ENVIRON, lambda *_: None)
     next(iter(body))
     with pytest.raises(RuntimeError, match="INSERT INTO things"):
         body.close()
@@ -422,6 +538,8 @@ def test_a_committed_write_is_no_lost_work(app, client) -> None:
         "DELETE FROM things",
         "WITH s AS (SELECT 2 AS size) INSERT INTO things (name, size) SELECT 'x', size FROM s",
         "CREATE TABLE more (id INTEGER)",
+        "/* audit */ INSERT INTO things (name, size) VALUES ('x', 1)",
+        "-- why\nDELETE FROM things",
     ],
 )
 def test_every_statement_that_writes_is_seen(app, client, sql) -> None:
@@ -435,6 +553,24 @@ def test_every_statement_that_writes_is_seen(app, client, sql) -> None:
 
     with pytest.raises(RuntimeError, match="Discarded"):
         client.get("/write").get_data()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 'DELETE FROM things'",
+        "WITH x AS (SELECT 'please UPDATE me' AS a) SELECT a FROM x",
+        'WITH x AS (SELECT 1 AS "update") SELECT "update" FROM x',
+        "PRAGMA table_info(things)",
+        "EXPLAIN DELETE FROM things",
+    ],
+)
+def test_a_statement_that_reads_is_no_lost_work(app, client, sql) -> None:
+    @app.get("/read")
+    def view():
+        return Response(str(session.execute(text(sql)).all()) for _ in range(1))
+
+    assert client.get("/read").status_code == 200
 
 
 def test_no_response_decides_in_a_teardown_or_in_a_stream(app, client) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 import flask.globals
-from flask import Flask, appcontext_pushed, current_app, has_app_context, has_request_context, request
+from flask import Flask, Response, appcontext_pushed, current_app, has_app_context, has_request_context, request
 from werkzeug.exceptions import InternalServerError
 
 _app_context: Any = flask.globals.app_ctx
@@ -23,9 +23,10 @@ _request_around: WeakKeyDictionary[Any, ref[Any] | None] = WeakKeyDictionary()
 
 
 class Stream:
-    """A body that is made piece by piece after its request has ended: what its session belongs to."""
+    """A body that is made, and closed, after its request has ended: what its session belongs to."""
 
-    context_around: Any = ...
+    context_around: Any = None
+    context_left: Any = None
 
 
 _stream: ContextVar[Stream | None] = ContextVar("app.stream", default=None)
@@ -74,19 +75,20 @@ def current_scope() -> Any:
 
 
 @contextmanager
-def in_stream(stream: Stream, *, closing: bool = False) -> Iterator[None]:
-    """Let the session belong to `stream` while it makes a piece of its body.
+def in_stream(stream: Stream) -> Iterator[None]:
+    """Let the session belong to `stream` while a piece of its body is made, or the body is closed.
 
-    Not while it has a context pushed: `stream_with_context` leaves that of the request from piece to piece.
-    The garbage collector may close a body anywhere, within any context.
+    Not within a context that the body pushes: `stream_with_context` leaves that of the request from piece to
+    piece. But a body may be closed within any other, by the garbage collector for example.
     """
-    if closing or stream.context_around is ...:
+    if current_context() is not stream.context_left:
         stream.context_around = current_context()
     token = _stream.set(stream)
     try:
         yield
     finally:
         _stream.reset(token)
+        stream.context_left = current_context()
 
 
 def around_teardown(app: Flask, wrapper: Callable[..., None]) -> None:
@@ -131,6 +133,11 @@ def _wrap(app: Flask, name: str, wrapper: Callable[..., Any]) -> None:
         return wrapper(method, *args, **kwargs)
 
     setattr(app, name, wrapped)
+
+
+def has_work_at_close(response: Response) -> bool:
+    """Return whether functions were given to `response.call_on_close`."""
+    return bool(response._on_close)
 
 
 def forget_answer() -> None:

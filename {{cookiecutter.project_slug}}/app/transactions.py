@@ -1,39 +1,29 @@
 """One transaction for each request, which its response commits or rolls back: edit only if your rule differs."""
 
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import isgenerator
-from typing import Any, cast
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from flask import Flask, Response, current_app, request, request_started
-from sqlalchemy import Connection, event
+from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 from werkzeug.exceptions import InternalServerError
 
 from app.contexts import (
-    Stream,
     around_answer,
     around_teardown,
     current_scope,
     forget_answer,
     in_request,
-    in_stream,
     on_internal_server_error,
 )
 from app.db import engine, session, session_factory
+from app.streams import keep_session
+from app.uncommitted import report_uncommitted
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
 """The methods of requests that only read (RFC 9110, 9.2.1)."""
-
-_COMMENTS = re.compile(r"(?:\s+|--[^\n]*|/\*.*?\*/)*", re.DOTALL)
-_WRITE = re.compile(
-    r"(INSERT|UPDATE|DELETE|REPLACE|MERGE|CREATE|ALTER|DROP|TRUNCATE"
-    r"|WITH\b.*\b(INSERT\s+INTO|(?<!FOR\s)UPDATE|DELETE\s+FROM|MERGE\s+INTO))\b",
-    re.IGNORECASE | re.DOTALL,
-)
-_QUOTED = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
 
 
 @dataclass
@@ -141,53 +131,8 @@ def _answer(finalize_request: Callable[..., Response], *args: Any, from_error_ha
         return _answer(finalize_request, *flask_context, handle_user_exception(*flask_context, error))
 
     decision.made = True
-    if response.is_streamed and (not response.direct_passthrough or isgenerator(response.response)):
-        response.response = _with_session(response.response)
+    keep_session(response)
     return response
-
-
-def _with_session(body: Iterable[Any]) -> Iterator[Any]:
-    """Let a body that is made after its request has ended keep the session, and remove that at the end."""
-    stream = Stream()
-    kept = session.registry.registry.pop(current_scope(), None)
-    if kept is not None:
-        session.registry.registry[stream] = kept
-    pieces = _pieces(cast("Any", current_app)._get_current_object(), stream, body)
-    next(pieces)
-    return pieces
-
-
-def _pieces(app: Flask, stream: Stream, body: Iterable[Any]) -> Iterator[Any]:
-    """Make the pieces of `body`, each in the scope of `stream`; the first is nothing.
-
-    It has been made when the response leaves: from there on the end is reached even if nobody reads the body.
-    """
-    error: BaseException | None = None
-    try:
-        yield b""
-        with in_stream(stream):
-            pieces = iter(body)
-        while True:
-            with in_stream(stream):
-                piece = next(pieces, stream)
-            if piece is stream:
-                break
-            yield piece
-    except GeneratorExit:  # the client is gone
-        raise
-    except BaseException as raised:
-        error = raised
-        raise
-    finally:
-        try:
-            with in_stream(stream, closing=True):
-                getattr(body, "close", lambda: None)()
-        finally:
-            with in_stream(stream, closing=True):
-                try:
-                    _report_uncommitted(app, expected=error, answered=True)
-                finally:
-                    session.remove()
 
 
 def _end_context(teardown: Callable[[], None], error: BaseException | None) -> None:
@@ -200,47 +145,7 @@ def _end_context(teardown: Callable[[], None], error: BaseException | None) -> N
             decision = _decisions.get(current_scope())
             late = not began or (decision is not None and decision.made)
             dispatched = in_request() and "app.dispatched" in request.environ
-            _report_uncommitted(current_app, expected=None if late else error, answered=late or dispatched)
-
-
-def _report_uncommitted(app: Flask, *, expected: BaseException | None, answered: bool) -> None:
-    """Log what is about to be lost, unless an error explains it; under `TESTING` raise it.
-
-    :raises RuntimeError: under `TESTING`, if the work was done after the response, or belongs to none.
-    """
-    work = _uncommitted_work(session()) if session.registry.has() else []
-    if work and expected is not None:
-        app.logger.debug("rollback because of %s", type(expected).__name__)
-    elif work:
-        message = f"Discarded what nobody has committed: {', '.join(work)}."
-        app.logger.error(message)
-        if app.testing and answered:
-            raise RuntimeError(message)
-
-
-def _uncommitted_work(session: Session) -> list[str]:
-    """Return what a commit would write and what the transaction has written, in a few words each."""
-    changed = [obj for obj in session.dirty if session.is_modified(obj)]
-    unsaved = [f"an unsaved {type(obj).__name__}" for obj in (*session.new, *changed, *session.deleted)]
-    transaction = session.get_transaction()
-    connections = transaction.connections if transaction is not None else ()
-    return unsaved + [write for connection in connections for write in connection.info.get("writes", ())]
-
-
-@event.listens_for(engine, "begin")
-def _forget_writes(connection: Connection) -> None:
-    """Start a transaction that has written nothing."""
-    connection.info.pop("writes", None)
-
-
-@event.listens_for(engine, "after_cursor_execute")
-def _note_write(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-    """Note the kind and the table of a statement that writes, whoever sends it: ORM, Core or text."""
-    if statement.startswith("SELECT"):
-        return
-    bare = statement[_COMMENTS.match(statement).end() :]  # type: ignore[union-attr] # it matches anything
-    if _WRITE.match(_QUOTED.sub("_", bare) if bare[:4].upper() == "WITH" else bare):
-        connection.info.setdefault("writes", {})[" ".join(bare.split(maxsplit=3)[:3])] = None
+            report_uncommitted(current_app, expected=None if late else error, answered=late or dispatched)
 
 
 if engine.dialect.name == "sqlite":

@@ -3,10 +3,10 @@
 import inspect
 
 import flask.globals
-from flask import Flask
+from flask import Flask, Response
 from flask.ctx import AppContext
 
-from app.contexts import current_scope, in_request
+from app.contexts import current_scope, has_work_at_close, in_request
 
 
 def test_flask_has_the_methods_that_are_wrapped() -> None:
@@ -24,6 +24,15 @@ def test_a_context_has_the_attributes_that_are_reset(app: Flask) -> None:
         assert {"flashes", "_flashes"} & vars(context).keys()
     if "request_ctx" in vars(flask.globals):  # a request is not an application context: Flask 3.1
         assert "_cv_tokens" in vars(app.app_context())
+
+
+def test_a_response_knows_what_runs_when_it_is_closed() -> None:
+    response = Response()
+    assert not has_work_at_close(response)
+
+    response.call_on_close(print)
+
+    assert has_work_at_close(response)
 
 
 def test_a_request_is_the_scope_even_in_a_context_of_the_caller(app: Flask) -> None:

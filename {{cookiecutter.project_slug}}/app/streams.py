@@ -1,0 +1,74 @@
+"""The session of a response that is made, or closed, after its request has ended: edit only if streams may commit."""
+
+from collections.abc import Iterable, Iterator
+from inspect import isgenerator
+from typing import Any, cast
+
+from flask import Flask, Response, current_app
+
+from app.contexts import Stream, current_scope, has_work_at_close, in_stream
+from app.db import session
+from app.uncommitted import report_uncommitted
+
+
+def keep_session(response: Response) -> None:
+    """Let the body of a response, which is made after its request has ended, keep the session until it is closed."""
+    if not (response.is_streamed or has_work_at_close(response)):
+        return
+    app: Flask = cast("Any", current_app)._get_current_object()
+    stream = Stream()
+    kept = session.registry.registry.pop(current_scope(), None)
+    if kept is not None:
+        session.registry.registry[stream] = kept
+    if response.is_streamed and (not response.direct_passthrough or isgenerator(response.response)):
+        response.response = _pieces(app, stream, response.response)
+        next(response.response)
+    if has_work_at_close(response):
+        close = response.close
+
+        def close_in_stream() -> None:
+            try:
+                with in_stream(stream):
+                    close()
+            finally:
+                _end_stream(app, stream, None)
+
+        setattr(response, "close", close_in_stream)  # noqa: B010 (a method)
+
+
+def _pieces(app: Flask, stream: Stream, body: Iterable[Any]) -> Iterator[Any]:
+    """Make the pieces of `body`, each in the scope of `stream`; the first is nothing.
+
+    It has been made when the response leaves: from there on the end is reached even if nobody reads the body.
+    """
+    error: BaseException | None = None
+    try:
+        yield b""
+        with in_stream(stream):
+            pieces = iter(body)
+        while True:
+            with in_stream(stream):
+                piece = next(pieces, stream)
+            if piece is stream:
+                break
+            yield piece
+    except GeneratorExit:  # the client is gone
+        raise
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        try:
+            with in_stream(stream):
+                getattr(body, "close", lambda: None)()
+        finally:
+            _end_stream(app, stream, error)
+
+
+def _end_stream(app: Flask, stream: Stream, error: BaseException | None) -> None:
+    """Report what a body has written and nobody committed, and remove its session."""
+    with in_stream(stream):
+        try:
+            report_uncommitted(app, expected=error, answered=True)
+        finally:
+            session.remove()
