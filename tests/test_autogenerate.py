@@ -13,6 +13,27 @@ from tests.conftest import Bake
 ALEMBIC = (PYTHON, "-m", "alembic")
 WRITE = (*ALEMBIC, "revision", "--autogenerate", "-m", "Add a column")
 
+OWN_TYPES = '''
+class State(enum.Enum):
+    """What a user may be."""
+
+    NEW = "new"
+    OLD = "old"
+
+
+class Code(String):
+    """A short text."""
+
+
+class Seen(TypeDecorator[datetime]):
+    """A time that somebody was seen."""
+
+    impl = UTCDateTime
+    cache_ok = True
+
+
+'''
+
 
 @pytest.fixture
 def project(bake: Bake) -> Path:
@@ -46,17 +67,42 @@ def new_migrations(project: Path) -> list[Path]:
         ("visits: Mapped[int] = mapped_column(default=0, index=True)", "visits", 0),
         ('city: Mapped[str] = mapped_column(String(50), default="it\'s 100 %")', "city", "it's 100 %"),
         ('city: Mapped[str] = mapped_column(String(50), server_default="x")', "city", "x"),
+        ("order: Mapped[int] = mapped_column(default=7)", '"order"', 7),
+        ('note: Mapped[str] = mapped_column(String(50), default="a :b %s")', "note", "a :b %s"),
+        ('data: Mapped[bytes] = mapped_column(default=b"x")', "data", b"x"),
+        ("state: Mapped[State] = mapped_column(default=State.NEW)", "state", "NEW"),
+        ('code: Mapped[str] = mapped_column(Code(8), default="c")', "code", "c"),
+        ("seen_at: Mapped[datetime] = mapped_column(Seen, default=utc_now)", "seen_at", r"20\d\d-.*"),
         ('boss_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))', "boss_id", None),
     ],
-    ids=["time", "time not null", "bool", "int with index", "text", "server default", "foreign key"],
+    ids=[
+        "time",
+        "time not null",
+        "bool",
+        "int with index",
+        "text",
+        "server default",
+        "reserved word",
+        "text with colon",
+        "bytes",
+        "enum",
+        "own type",
+        "own type of an own type",
+        "foreign key",
+    ],
 )
 def test_a_new_column_needs_no_edit_of_its_migration(
-    project: Path, column: str, name: str, value: str | int | None
+    project: Path, column: str, name: str, value: str | bytes | int | None
 ) -> None:
     add_to_user(project, column)
+    models = project / "app" / "models.py"
     if "ForeignKey" in column:
-        models = project / "app" / "models.py"
         models.write_text(models.read_text().replace("import MetaData", "import ForeignKey, MetaData"))
+    if re.search("State|Code|Seen", column):
+        models.write_text(models.read_text().replace("class User(Base)", OWN_TYPES.lstrip() + "class User(Base)", 1))
+        models.write_text(models.read_text().replace("import MetaData", "import MetaData, TypeDecorator", 1))
+        models.write_text(models.read_text().replace("from datetime", "import enum\nfrom datetime", 1))
+        run_module("ruff", "check", "--fix", "--quiet", "--exit-zero", cwd=project)
 
     run(*WRITE, cwd=project)
     run(*ALEMBIC, "upgrade", "head", cwd=project)
@@ -67,9 +113,9 @@ def test_a_new_column_needs_no_edit_of_its_migration(
     assert user == "Ada"
     assert re.fullmatch(value, new) if name == "seen_at" and isinstance(value, str) else new == value
     (migration,) = new_migrations(project)
-    assert "app" not in migration.read_text()
-    run_module("ruff", "check", cwd=project)
-    run_module("ruff", "format", "--check", cwd=project)
+    assert "app." not in migration.read_text()
+    run_module("ruff", "check", "migrations", cwd=project)
+    run_module("ruff", "format", "--check", "migrations", cwd=project)
     run_module("pytest", "-q", "tests/test_migrations.py", cwd=project)
 
 

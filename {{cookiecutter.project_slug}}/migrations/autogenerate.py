@@ -57,7 +57,8 @@ def render_fill(_autogen_context: AutogenContext, op: FillColumnOp) -> str:
     """Write an UPDATE that quotes its names and converts its value as each database needs it."""
     schema = f", schema={op.schema!r}" if op.schema else ""
     table = f"sa.table({op.table!r}, sa.column({op.column!r}){schema})"
-    return f"op.execute({table}.update().values({{{op.column!r}: {op.value}}}))"
+    values = "{" + f"{op.column!r}: {op.value}" + "}"
+    return f"op.execute({table}.update().values({values}))"
 
 
 def _with_fill(op: ops.MigrateOperation) -> list[ops.MigrateOperation]:

@@ -1,12 +1,13 @@
 """The fixtures: a fresh database for every test, the app, its client and commands, and the session of the test."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
+from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session, scoped_session
 from werkzeug.test import TestResponse
 
@@ -14,6 +15,8 @@ from app import create_app
 from app import db as app_db
 from tests import database
 from tests.things import Thing
+
+Route = Callable[[Callable[[], ResponseReturnValue]], None]
 
 
 class Client(FlaskClient):
@@ -55,6 +58,17 @@ def app() -> Flask:
     app = create_app({"TESTING": True, "SECRET_KEY": "only for tests"})
     app.test_client_class = Client
     return app
+
+
+@pytest.fixture
+def route(app: Flask) -> Route:
+    """A function that makes a view answer `POST /` and `GET /view`."""
+
+    def route(view: Callable[[], ResponseReturnValue]) -> None:
+        app.add_url_rule("/", endpoint="posted", view_func=view, methods=["POST"])
+        app.add_url_rule("/view", endpoint="view", view_func=view)
+
+    return route
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
-"""Tests of the transaction of a request: which response commits, which rolls back, and what is reported."""
+"""Tests of the transaction of a request: which response commits, and which rolls back."""
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import Flask, Response, abort, copy_current_request_context, flash, redirect
+from flask import Flask, Response, abort, flash, redirect
 from flask.testing import FlaskClient
 from flask.typing import ResponseReturnValue
 from sqlalchemy import insert, select, text
@@ -15,28 +15,10 @@ from sqlalchemy.orm import Session, scoped_session
 
 from app.db import current_session, engine, session_factory
 from app.transactions import set_rollback
-from tests.things import Part, Thing
+from tests.conftest import Route
+from tests.things import Part, Thing, saved
 
 pytestmark = pytest.mark.usefixtures("things")
-
-Route = Callable[[Callable[[], ResponseReturnValue]], None]
-
-
-@pytest.fixture
-def route(app: Flask) -> Route:
-    """A function that makes a view answer `POST /` and `GET /view`."""
-
-    def route(view: Callable[[], ResponseReturnValue]) -> None:
-        app.add_url_rule("/", endpoint="posted", view_func=view, methods=["POST"])
-        app.add_url_rule("/view", endpoint="view", view_func=view)
-
-    return route
-
-
-def saved() -> list[str]:
-    """Return the names that are committed."""
-    with session_factory() as other:
-        return list(other.scalars(select(Thing.name).order_by(Thing.id)))
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 303, 399])
@@ -231,69 +213,6 @@ def test_each_decision_is_logged(client: FlaskClient, route: Route, caplog: pyte
         "commit",
         "rollback because of status 404",
     ]
-
-
-def test_a_stream_that_writes_without_a_commit_is_reported(
-    client: FlaskClient, route: Route, caplog: pytest.LogCaptureFixture
-) -> None:
-    def view() -> ResponseReturnValue:
-        def body() -> Iterator[str]:
-            Thing(name="box").save()
-            yield "done"
-
-        return Response(body())
-
-    route(view)
-
-    with pytest.raises(RuntimeError, match="INSERT INTO things"):
-        client.get("/view").get_data()
-    assert "Discarded what nobody has committed: INSERT INTO things" in caplog.text
-    assert saved() == []
-
-
-@pytest.mark.parametrize("in_body", [False, True], ids=["of the request", "of the body"])
-def test_a_stream_reads_and_leaves_no_connection_open(client: FlaskClient, route: Route, in_body: bool) -> None:
-    Thing(name="box").save()
-
-    def view() -> ResponseReturnValue:
-        query = Thing.query
-
-        def body() -> Iterator[str]:
-            yield from (thing.name for thing in (Thing.query if in_body else query))
-
-        return Response(body())
-
-    route(view)
-
-    assert client.get("/view").text == "box"
-    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined] # typed as a Pool of any kind
-
-
-def test_a_teardown_that_writes_is_reported(app: Flask, client: FlaskClient, route: Route) -> None:
-    @app.teardown_request
-    def write(_error: BaseException | None) -> None:
-        Thing(name="late").save()
-
-    route(lambda: "")
-
-    with pytest.raises(RuntimeError, match="INSERT INTO things"):
-        client.post("/")
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_thread_that_writes_in_a_copied_context_is_reported(
-    client: FlaskClient, route: Route, caplog: pytest.LogCaptureFixture
-) -> None:
-    def view() -> ResponseReturnValue:
-        thread = threading.Thread(target=copy_current_request_context(lambda: Thing(name="lost").save()))
-        thread.start()
-        thread.join()
-        return ""
-
-    route(view)
-
-    assert client.post("/").status_code == 200
-    assert "Discarded what nobody has committed: INSERT INTO things" in caplog.text
 
 
 def test_a_request_that_touches_no_database_opens_no_session(app: Flask, client: FlaskClient, route: Route) -> None:

@@ -1,8 +1,9 @@
 """A model of the tests' own, so that they do not depend on the models of the app."""
 
-from sqlalchemy import ForeignKey, MetaData, String
+from sqlalchemy import ForeignKey, MetaData, String, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from app.db import session_factory
 from app.models import Base
 
 
@@ -33,3 +34,9 @@ class Part(TestBase):
     id: Mapped[int] = mapped_column(primary_key=True)
     thing_id: Mapped[int] = mapped_column(ForeignKey("things.id", deferrable=True, initially="DEFERRED"))
     thing: Mapped[Thing] = relationship(back_populates="parts")
+
+
+def saved() -> list[str]:
+    """Return the names of the things that are committed: those that another connection sees."""
+    with session_factory() as other:
+        return list(other.scalars(select(Thing.name).order_by(Thing.id)))
