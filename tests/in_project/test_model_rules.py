@@ -42,6 +42,18 @@ class Child(Tables):
     parent: Mapped[Parent] = relationship(back_populates="children")
 
 
+class Shelf(Tables):
+    __tablename__ = "shelves"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    boxes: Mapped[list["Box"]] = relationship()
+
+
+class Box(Tables):
+    __tablename__ = "boxes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    shelf_id: Mapped[int | None] = mapped_column(ForeignKey("shelves.id"))
+
+
 @pytest.fixture(autouse=True)
 def tables() -> None:
     Tables.metadata.create_all(engine)
@@ -143,6 +155,28 @@ def test_what_was_added_to_a_collection_is_kept() -> None:
 
     assert [child.name for child in parent.children] == ["c"]
     assert committed(Child.parent_id) == [parent.id]
+
+
+def test_what_was_taken_from_a_collection_stays_away() -> None:
+    Parent(name="a").save()
+    shelf = Shelf(boxes=[Box(), Box()]).save()
+    shelf.boxes.pop()
+
+    with pytest.raises(IntegrityError):
+        Parent(name="a").save()
+
+    assert committed(Box.shelf_id) == [None, 1]
+
+
+def test_a_change_that_failed_is_not_tried_again(caplog) -> None:
+    Parent(name="a").save()
+    parent = Parent(name="b").save()
+    parent.name = "a"
+
+    with pytest.raises(IntegrityError):
+        parent.save()
+
+    assert "dropped the changes" not in caplog.text
 
 
 def test_one_bad_change_does_not_take_the_others_with_it() -> None:

@@ -9,9 +9,11 @@ import pytest
 from app.contexts import current_scope
 from app.db import current_session, engine, session, session_factory
 from app.transactions import set_rollback
-from flask import Response, copy_current_request_context, request, stream_with_context
+from flask import Response, copy_current_request_context, request, send_file, stream_with_context
 from sqlalchemy import event, select, text
+from sqlalchemy.exc import IntegrityError
 from tests.things import Part, Thing
+from werkzeug.wsgi import FileWrapper
 
 ENVIRON = {
     "REQUEST_METHOD": "GET",
@@ -462,35 +464,14 @@ def test_a_stream_of_a_post_does_not_hold_the_write_lock(app, client) -> None:
 
 
 def test_a_file_is_sent_as_the_server_likes(app) -> None:
-    @app.get("/file")
-    def view():
-        from flask import send_file
+    app.add_url_rule("/file", view_func=lambda: send_file(__file__))
 
-        return send_file(__file__)
+    class Wrapper(FileWrapper):
+        """What a server gives to send files its own way."""
 
-    sent = []
+    body = app(ENVIRON | {"PATH_INFO": "/file", "wsgi.file_wrapper": Wrapper}, lambda *_: None)
 
-    class Wrapper:
-        def __init__(self, file, size=8192):
-            self.file = file
-            sent.append(self)
-
-        def __iter__(self):
-            return iter(self.file)
-
-        def close(self):
-            self.file.close()
-
-    environ = {
-        "REQUEST_METHOD": "GET",
-        "PATH_INFO": "/file",
-        "SERVER_NAME": "x",
-        "SERVER_PORT": "1",
-        "wsgi.url_scheme": "http",
-        "wsgi.file_wrapper": Wrapper,
-    }
-    body = app(environ, lambda *_: None)
-    assert body is sent[0] or getattr(body, "response", None) is sent[0] or sent[0] in gc.get_referents(body)
+    assert type(body) is Wrapper
     body.close()
 
 
@@ -571,6 +552,51 @@ def test_a_statement_that_reads_is_no_lost_work(app, client, sql) -> None:
         return Response(str(session.execute(text(sql)).all()) for _ in range(1))
 
     assert client.get("/read").status_code == 200
+
+
+def test_a_write_that_a_savepoint_took_back_is_no_lost_work(app, client) -> None:
+    Thing(name="box").save()
+
+    @app.get("/savepoint")
+    def view():
+        def body():
+            session.execute(text("SELECT 1"))
+            with session.begin_nested() as savepoint:
+                Thing(name="bag").save()
+                savepoint.rollback()
+            with pytest.raises(IntegrityError):
+                Thing(name="box").save()
+            yield "done"
+
+        return Response(body())
+
+    assert client.get("/savepoint").text == "done"
+
+
+def test_what_is_lost_is_said_once_and_without_its_savepoints(app, caplog) -> None:
+    with app.app_context():
+        for name in ("one", "two", "three"):
+            Thing(name=name).save()
+
+    assert "Discarded what nobody has committed: INSERT INTO things." in caplog.text
+
+
+def test_a_thread_with_a_copied_context_of_a_post_can_read(app, client) -> None:
+    @app.post("/copied")
+    def view():
+        Thing(name="box").save()
+        return str(in_thread(copy_current_request_context(lambda: Thing.query.count())))
+
+    assert client.post("/copied").text == "0"
+
+
+def test_the_client_commits_what_the_test_has_saved_within_and_around_contexts(app, client) -> None:
+    app.add_url_rule("/names", view_func=lambda: [thing.name for thing in Thing.query])
+    Thing(name="around").save()
+    with app.app_context():
+        assert client.get("/names").json == ["around"]
+        Thing(name="within").save()
+        assert client.get("/names").json == ["around", "within"]
 
 
 def test_no_response_decides_in_a_teardown_or_in_a_stream(app, client) -> None:
