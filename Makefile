@@ -4,9 +4,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUTPUT ?= ..
 
-# No cache may lie in the template folder: cookiecutter would write it into every application.
-export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/python
-
 .PHONY: help app test lint
 
 help: ## Show the targets
