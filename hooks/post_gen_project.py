@@ -1,7 +1,17 @@
-"""Say what to do next."""
+"""Remove what was not asked for, and say what to do next."""
 
+import shutil
 from pathlib import Path
 from shlex import quote
+
+# {% if cookiecutter.api %}
+Path("app/users.py").unlink()
+Path("tests/test_users.py").unlink()
+# {% endif %}
+# {% if not cookiecutter.api %}
+shutil.rmtree("app/api")
+shutil.rmtree("tests/api")
+# {% endif %}
 
 print(f"""
 The project is ready. Next:

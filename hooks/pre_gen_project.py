@@ -13,11 +13,15 @@ ANSWERS = json.loads(r"""{{ cookiecutter | jsonify }}""")
 # What the app and its tools install. A project of the same name would depend on itself.
 DEPENDENCIES = {
     "alembic",
+    "annotated-types",
     "ast-serialize",
     "blinker",
     "click",
     "colorama",
     "flask",
+    "flask-openapi3",
+    "flask-openapi3-swagger",
+    "flit-core",
     "iniconfig",
     "itsdangerous",
     "jinja2",
@@ -32,6 +36,8 @@ DEPENDENCIES = {
     "pluggy",
     "psycopg",
     "psycopg-binary",
+    "pydantic",
+    "pydantic-core",
     "pygments",
     "pymysql",
     "pytest",
@@ -41,6 +47,7 @@ DEPENDENCIES = {
     "setuptools",
     "sqlalchemy",
     "typing-extensions",
+    "typing-inspection",
     "tzdata",
     "werkzeug",
 }

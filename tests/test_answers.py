@@ -95,12 +95,13 @@ def test_an_old_cookiecutter_is_refused(template: Path, tmp_path: Path) -> None:
 
 
 def test_no_package_that_a_project_installs_can_be_its_name(template: Path) -> None:
-    tools = {"cookiecutter", "pytest-xdist", "types-pyyaml", "uv", "asgiref"}
+    tools = {"cookiecutter", "pytest-xdist", "types-pyyaml", "uv", "asgiref", "openapi-spec-validator", "playwright"}
+    tools |= {"schemathesis"}
     hook = (template / "hooks" / "pre_gen_project.py").read_text()
     refused = {line.strip(' ",') for line in hook.partition("DEPENDENCIES = {")[2].partition("}")[0].splitlines()}
 
     required = {"flask", "sqlalchemy", "alembic", "python-dotenv", "psycopg", "pymysql", "pytest", "pytest-randomly"}
-    required |= {"mypy", "ruff"}
+    required |= {"mypy", "ruff", "flask-openapi3", "flask-openapi3-swagger", "pydantic", "flit-core"}
     while more := {name for package in required for name in requirements(package)} - required:
         required |= more
 

@@ -12,6 +12,8 @@ from tests.commands import PYTHON, check_project, run
 from tests.conftest import RAW, ROOT, Bake
 
 DATABASES = ["sqlite", "postgresql", "mysql"]
+ANSWERS = [{"database": database, "api": api} for database in DATABASES for api in ("yes", "no")]
+SOME_ANSWERS = [ANSWERS[0], ANSWERS[1], ANSWERS[2], ANSWERS[5]]
 
 FILES = {
     ".cookiecutter.yml",
@@ -23,16 +25,19 @@ FILES = {
     "app/columns.py",
     "app/config.py",
     "app/contexts.py",
+    "app/database_errors.py",
     "app/db.py",
+    "app/errors.py",
     "app/models.py",
     "app/pages.py",
     "app/savepoints.py",
     "app/seed.py",
+    "app/static/style.css",
     "app/streams.py",
+    "app/templates/error.html",
     "app/templates/index.html",
     "app/transactions.py",
     "app/uncommitted.py",
-    "app/users.py",
     "migrations/autogenerate.py",
     "migrations/env.py",
     "migrations/script.py.mako",
@@ -45,7 +50,9 @@ FILES = {
     "tests/test_config.py",
     "tests/test_contexts.py",
     "tests/test_database.py",
+    "tests/test_database_errors.py",
     "tests/test_db.py",
+    "tests/test_errors.py",
     "tests/test_migrations.py",
     "tests/test_models.py",
     "tests/test_pages.py",
@@ -54,9 +61,26 @@ FILES = {
     "tests/test_streams.py",
     "tests/test_transactions.py",
     "tests/test_uncommitted.py",
-    "tests/test_users.py",
     "tests/things.py",
 }
+
+FILES_OF_THE_API = {
+    "app/api/__init__.py",
+    "app/api/docs.py",
+    "app/api/fields.py",
+    "app/api/problems.py",
+    "app/api/resource.py",
+    "app/api/static/docs.js",
+    "app/api/templates/docs.html",
+    "app/api/users.py",
+    "tests/api/__init__.py",
+    "tests/api/test_docs.py",
+    "tests/api/test_fields.py",
+    "tests/api/test_resource.py",
+    "tests/api/test_users.py",
+}
+
+FILES_WITHOUT_API = {"app/users.py", "tests/test_users.py"}
 
 UNUSUAL = {
     "project_name": "Zoë's & 李明's Café ☕, 2nd “try”",
@@ -70,16 +94,21 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("database", DATABASES)
-def test_a_project_has_exactly_these_files(bake: Bake, database: str) -> None:
-    assert files(bake(database=database)) == FILES
+def named(answers: dict[str, str]) -> str:
+    """Return the name of a set of answers."""
+    return "-".join(f"{name}={answer}" for name, answer in answers.items())
 
 
-@pytest.mark.parametrize("database", DATABASES)
-def test_nothing_of_jinja_is_left(bake: Bake, database: str) -> None:
-    project = bake(database=database)
+@pytest.mark.parametrize("answers", ANSWERS, ids=named)
+def test_a_project_has_exactly_these_files(bake: Bake, answers: dict[str, str]) -> None:
+    assert files(bake(**answers)) == FILES | (FILES_OF_THE_API if answers["api"] == "yes" else FILES_WITHOUT_API)
 
-    for name in files(project) - {"app/templates/index.html"}:
+
+@pytest.mark.parametrize("answers", ANSWERS, ids=named)
+def test_nothing_of_jinja_is_left(bake: Bake, answers: dict[str, str]) -> None:
+    project = bake(**answers)
+
+    for name in {name for name in files(project) if not name.endswith(".html")}:
         text = (project / name).read_text()
         assert "cookiecutter." not in text, name
         assert not re.search(r"\{\{|\}\}|\{%|%\}", text), name
@@ -88,9 +117,9 @@ def test_nothing_of_jinja_is_left(bake: Bake, database: str) -> None:
         assert text.endswith("\n"), name
 
 
-@pytest.mark.parametrize("database", DATABASES)
-def test_a_project_is_clean_and_its_tests_pass(bake: Bake, tmp_path: Path, database: str) -> None:
-    check_project(bake(database=database), cache=tmp_path / "mypy")
+@pytest.mark.parametrize("answers", SOME_ANSWERS, ids=named)
+def test_a_project_is_clean_and_its_tests_pass(bake: Bake, tmp_path: Path, answers: dict[str, str]) -> None:
+    check_project(bake(**answers), cache=tmp_path / "mypy")
 
 
 def test_a_project_with_unusual_answers_is_clean_and_its_tests_pass(bake: Bake, tmp_path: Path) -> None:
@@ -109,12 +138,12 @@ def test_a_project_knows_its_answers_and_the_version_of_the_template(bake: Bake)
 
     assert answers == {
         "template_version": "0.1.0",
-        "default_context": {**UNUSUAL, "project_slug": "zoe-s-li-ming-s-cafe-2nd-try", "database": "mysql"},
+        "default_context": {**UNUSUAL, "project_slug": "zoe-s-li-ming-s-cafe-2nd-try", "database": "mysql", "api": True},
     }
 
 
 def test_a_project_can_be_generated_again_from_its_answers(bake: Bake, template: Path, tmp_path: Path) -> None:
-    project = bake(**UNUSUAL, database="postgresql")
+    project = bake(**UNUSUAL, database="postgresql", api="no")
 
     answers = ("--config-file", project / ".cookiecutter.yml", "--output-dir", tmp_path / "again")
     run(PYTHON, "-m", "cookiecutter", "--no-input", *answers, template, cwd=tmp_path)
@@ -122,12 +151,12 @@ def test_a_project_can_be_generated_again_from_its_answers(bake: Bake, template:
     assert_same(project, tmp_path / "again" / project.name)
 
 
-@pytest.mark.parametrize("database", DATABASES)
-def test_the_same_answers_give_the_same_bytes(bake: Bake, tmp_path: Path, database: str) -> None:
-    first = bake(database=database)
+@pytest.mark.parametrize("answers", ANSWERS, ids=named)
+def test_the_same_answers_give_the_same_bytes(bake: Bake, tmp_path: Path, answers: dict[str, str]) -> None:
+    first = bake(**answers)
     first.rename(tmp_path / "first")
 
-    assert_same(tmp_path / "first", bake(database=database))
+    assert_same(tmp_path / "first", bake(**answers))
 
 
 def assert_same(one: Path, other: Path) -> None:
@@ -150,6 +179,14 @@ def test_each_database_installs_its_driver_and_shows_its_url(bake: Bake) -> None
         drivers = [name for name in dependencies if name.startswith(("psycopg", "pymysql"))]
         assert [name.partition(">")[0] for name in drivers] == ([driver] if driver else [])
         assert f"# DATABASE_URL={url}" in (project / ".env.example").read_text()
+
+
+def test_without_the_api_nothing_of_it_is_installed(bake: Bake) -> None:
+    project = bake(api="no")
+
+    for path in project.rglob("*"):
+        if path.is_file():
+            assert not re.search(r"openapi|pydantic|swagger|app\.api|\W/docs", path.read_text(), re.IGNORECASE), path
 
 
 def test_the_template_installs_all_that_a_project_may_install(bake: Bake) -> None:

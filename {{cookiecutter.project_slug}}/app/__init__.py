@@ -5,7 +5,11 @@ from typing import Any
 
 from flask import Flask
 
-from app import pages, seed, transactions, users
+# {% if cookiecutter.api %}
+from app import api, errors, pages, seed, transactions
+
+# {%- else %}from app import errors, pages, seed, transactions, users
+# {%- endif +%}
 from app.config import app_settings, refuse_unsafe_serving
 from app.db import session
 from app.models import Base
@@ -23,9 +27,13 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     # The response decides about the session before the session is removed, so transactions come first.
     transactions.init_app(app)
     session.init_app(app)
+    errors.init_app(app)
 
+    # {% if cookiecutter.api %}
+    api.init_app(app)
+    # {% else %}    app.register_blueprint(users.blueprint)
+    # {% endif %}
     app.register_blueprint(pages.blueprint)
-    app.register_blueprint(users.blueprint)
     app.cli.add_command(seed.seed)
     app.shell_context_processor(
         lambda: {"session": session} | {m.class_.__name__: m.class_ for m in Base.registry.mappers}

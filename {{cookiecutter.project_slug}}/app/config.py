@@ -49,7 +49,11 @@ def app_settings(overrides: Mapping[str, Any]) -> dict[str, Any]:
                 f"{name} cannot be given to create_app(): the engine is made when app.db is imported."
                 f" Set {name} in the environment."
             )
-    return {"SECRET_KEY": os.environ.get("SECRET_KEY", "").strip() or None, **overrides}
+    return {
+        "SECRET_KEY": os.environ.get("SECRET_KEY", "").strip() or None,
+        "MAX_CONTENT_LENGTH": number("MAX_CONTENT_LENGTH", default=16_000_000, unit="bytes"),
+        **overrides,
+    }
 
 
 def database_url() -> URL:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Self
 
 from sqlalchemy import MetaData, String, inspect
-from sqlalchemy.orm import DeclarativeBase, Mapped, QueryPropertyDescriptor, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, QueryPropertyDescriptor, mapped_column, validates
 
 from app.columns import UTCDateTime, utc_now
 from app.db import session
@@ -74,6 +74,11 @@ class User(Base):
     name: Mapped[str] = mapped_column(String(100))
     email: Mapped[str] = mapped_column(String(254), unique=True)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    @validates("email")
+    def _lower_case(self, _name: str, email: str) -> str:
+        """Store an address in one way: databases differ in whether letters of another case are another address."""
+        return email.lower()
 
     def __repr__(self) -> str:
         """Return the user as the shell and the logs show it."""

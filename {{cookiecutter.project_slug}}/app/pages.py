@@ -4,6 +4,14 @@ from flask import Blueprint, render_template
 
 blueprint = Blueprint("pages", __name__)
 
+LINKS = {
+    "/users/1": "an example row, after `flask seed`",
+    # {% if cookiecutter.api %}
+    "/docs": "the API, to read and to try out",
+    # {% endif %}
+    "/healthz": "the health check",
+}
+
 
 @blueprint.get("/")
 def index() -> str:
@@ -12,6 +20,7 @@ def index() -> str:
         "index.html",
         name="{{ cookiecutter.project_name }}",
         description="{{ cookiecutter.description }}",
+        links=LINKS,
     )
 
 

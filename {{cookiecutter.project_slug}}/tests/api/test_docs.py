@@ -1,0 +1,49 @@
+"""Tests of app/api/docs.py."""
+
+import re
+from typing import Any
+
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.api import test_resource
+
+
+def test_the_api_is_described(app: Flask, client: FlaskClient) -> None:
+    app.register_blueprint(test_resource.resource)
+
+    description: dict[str, Any] = client.get("/openapi.json").get_json()
+
+    assert description["openapi"].startswith("3.1")
+    create = description["paths"]["/things"]["post"]
+    assert (create["operationId"], create["summary"], create["tags"]) == ("things_create", "Add a thing.", ["things"])
+    assert {"201", "422", "default"} <= create["responses"].keys()
+    assert {"NewThing", "ThingAnswer", "Problem"} <= description["components"]["schemas"].keys()
+
+
+def test_the_description_names_the_path_that_the_app_is_mounted_at(client: FlaskClient) -> None:
+    mounted: dict[str, Any] = client.get("/openapi.json", environ_overrides={"SCRIPT_NAME": "/shop"}).get_json()
+
+    assert mounted["servers"] == [{"url": "/shop"}]
+
+
+def test_every_file_that_the_page_needs_is_served_by_the_app(client: FlaskClient) -> None:
+    page = client.get("/docs").text
+
+    needed = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(needed) == 4
+    for path in needed:
+        assert client.get(path, buffered=True).status_code == 200, path
+
+
+def test_the_page_allows_no_script_but_the_files_of_the_app(client: FlaskClient) -> None:
+    response = client.get("/docs")
+
+    assert "script-src 'self';" in response.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    assert not re.search(r"<script(?![^>]*src=)|<style|\bon\w+=", response.text)
+
+
+def test_no_file_outside_swagger_ui_is_served(client: FlaskClient) -> None:
+    assert client.get("/docs/swagger-ui/../__init__.py").status_code == 404
+    assert client.get("/docs/swagger-ui/%2e%2e/__init__.py").status_code == 404
