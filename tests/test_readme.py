@@ -1,5 +1,6 @@
 """Tests of the README of a generated project: its walks are followed to the letter, and its commands exist."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from tests.commands import run
 from tests.conftest import Bake
+from tests.serving import get, serving
 
 FENCE = re.compile(r"^```(\w+) ?([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -42,24 +44,43 @@ def change(project: Path, diff: str) -> None:
     path.write_text(text)
 
 
-@pytest.fixture
-def installed(bake: Bake) -> Path:
-    """A project with this environment in the place of its own."""
-    project = bake()
+def install(project: Path) -> Path:
+    """Give a project this environment in the place of its own."""
     (project / ".venv").mkdir()
     (project / ".venv" / "bin").symlink_to(Path(sys.prefix) / "bin")
     (project / ".venv" / "installed").touch()
     return project
 
 
+@pytest.fixture
+def installed(bake: Bake) -> Path:
+    """A project with this environment in the place of its own."""
+    return install(bake())
+
+
 @pytest.mark.parametrize(
-    "title", ["Replace `User` by your own model", "Add a second model with a foreign key and a route"]
+    ("title", "api"),
+    [
+        ("Replace `User` by your own model", "yes"),
+        ("Replace `User` by your own model", "no"),
+        ("Add a resource of your own", "yes"),
+        ("Add a second model with a foreign key and a route", "no"),
+    ],
 )
-@pytest.mark.parametrize("with_database", [False, True], ids=["new project", "project in use"])
-def test_a_walk_ends_green(installed: Path, title: str, with_database: bool) -> None:
-    if with_database or title.startswith("Add"):
+@pytest.mark.parametrize("in_use", [False, True], ids=["new project", "project in use"])
+def test_a_walk_ends_green(bake: Bake, title: str, api: str, in_use: bool) -> None:
+    installed = install(bake(api=api))
+    if in_use or title.startswith("Add"):
         run("make", "setup", cwd=installed)
         run(".venv/bin/flask", "seed", cwd=installed)
+    if in_use:
+        models = installed / "app" / "models.py"
+        before = models.read_text()
+        add_column(installed)
+        run("make", "migration", "m=add nickname", cwd=installed)
+        run("make", "migrate", cwd=installed)
+        if title.startswith("Replace"):  # the walk shows the class as it was generated
+            models.write_text(before)
 
     follow(installed, section(installed, title))
 
@@ -71,16 +92,43 @@ def test_a_new_column_as_the_readme_tells_it(installed: Path) -> None:
     run("make", "setup", cwd=installed)
     run(".venv/bin/flask", "seed", cwd=installed)
     walk = section(installed, "Edit the models")
-    column = FENCE.findall(walk)[0][2]
-    models = installed / "app" / "models.py"
-    models.write_text(models.read_text().replace("    created_at: ", f"{column}    created_at: "))
+    add_column(installed)
 
     follow(installed, walk[walk.index("Then write") :])
 
     run("make", "lint", cwd=installed)
 
 
-def test_the_example_can_be_deleted_without_a_successor(installed: Path) -> None:
+def add_column(project: Path) -> None:
+    """Add the column of the README's walk to `User`."""
+    column = FENCE.findall(section(project, "Edit the models"))[0][2]
+    models = project / "app" / "models.py"
+    models.write_text(models.read_text().replace("    __tablename__", f"{column}    __tablename__", 1))
+
+
+def test_the_commands_for_the_api_are_answered_as_the_readme_says(installed: Path) -> None:
+    run("make", "setup", cwd=installed)
+    with serving(".venv/bin/flask", "run", cwd=installed) as port:
+        assert get(port, "/healthz")[0] == 200
+
+        def answers(title: str) -> list[str]:
+            commands = FENCE.findall(section(installed, title))[0][2].replace(":5000", f":{port}").splitlines()
+            return [run("bash", "-c", f"{command} -sS", cwd=installed).stdout for command in commands]
+
+        added, shown, page, changed, deleted = answers("Use the API")
+        (refused,) = answers("When a request fails")
+
+    assert json.loads(added)["email"] == "ada@example.com"
+    assert shown == added
+    assert json.loads(page)["items"] == [json.loads(added)]
+    assert json.loads(changed)["name"] == "Countess of Lovelace"
+    assert deleted == ""
+    assert refused == FENCE.findall(section(installed, "When a request fails"))[1][2].rstrip()
+
+
+@pytest.mark.parametrize("api", ["yes", "no"])
+def test_the_example_can_be_deleted_without_a_successor(bake: Bake, api: str) -> None:
+    installed = install(bake(api=api))
     walk = section(installed, "Replace `User` by your own model")
     for line in FENCE.findall(walk)[0][2].splitlines():
         run("bash", "-c", line, cwd=installed)
@@ -88,8 +136,11 @@ def test_the_example_can_be_deleted_without_a_successor(installed: Path) -> None
     models.write_text(models.read_text().partition("\n\nclass User(Base)")[0])
     (installed / "app" / "seed.py").unlink()
     factory = installed / "app" / "__init__.py"
-    text = factory.read_text().replace("pages, seed, transactions, users", "pages, transactions")
+    text = factory.read_text().replace(" seed,", "").replace("transactions, users", "transactions")
     factory.write_text("".join(line for line in text.splitlines(True) if "users." not in line and "seed." not in line))
+    if api == "yes":
+        resources = installed / "app" / "api" / "__init__.py"
+        resources.write_text(resources.read_text().replace("docs, users", "docs").replace("[users.resource]", "[]"))
 
     run("make", "test", cwd=installed)
 
@@ -113,7 +164,7 @@ def test_every_setting_stands_in_the_readme_and_in_the_example(bake: Bake) -> No
 
     settings = set(re.findall(r'(?:environ\.get|choice|number)\("([A-Z_]+)"', source))
 
-    assert {"SECRET_KEY", "DATABASE_URL", "SQLITE_SYNCHRONOUS", "SQLITE_BUSY_TIMEOUT"} == settings
+    assert {"SECRET_KEY", "DATABASE_URL", "MAX_CONTENT_LENGTH", "SQLITE_SYNCHRONOUS", "SQLITE_BUSY_TIMEOUT"} == settings
     for name in settings:
         assert f"| `{name}` |" in (project / "README.md").read_text()
         assert re.search(rf"^(# )?{name}=", (project / ".env.example").read_text(), re.MULTILINE)

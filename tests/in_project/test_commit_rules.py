@@ -15,7 +15,7 @@ from flask import (
 )
 from flask import session as client_session
 from flask.sessions import SecureCookieSessionInterface
-from sqlalchemy import select
+from sqlalchemy import event, select
 from sqlalchemy.exc import IntegrityError
 from tests.things import Part, Thing
 
@@ -246,13 +246,23 @@ def test_a_failed_commit_takes_back_what_the_request_did_for_its_answer(app, cli
         assert dict(after) == {"cart": "full"}
 
 
-def test_a_failed_commit_without_a_handler_is_a_500_of_its_own(app, client) -> None:
+@pytest.mark.parametrize(("error", "status"), [(None, 409), (RuntimeError("of the app"), 500)], ids=["known", "bug"])
+def test_a_failed_commit_is_answered_by_a_problem(app, client, error, status) -> None:
     app.config["PROPAGATE_EXCEPTIONS"] = False
-    app.add_url_rule("/post", view_func=fail_at_commit, methods=["POST"])
+
+    @app.post("/post")
+    def view():
+        if error is not None:
+            event.listen(session(), "before_commit", fail)
+        return fail_at_commit()
+
+    def fail(_session):
+        raise error
 
     response = client.post("/post")
 
-    assert response.status_code == 500
+    assert (response.status_code, response.mimetype) == (status, "application/problem+json")
+    assert response.json["status"] == status
     assert not {"Location", "Set-Cookie", "X-Saved"} & {*response.headers.keys()}
     assert saved() == []
 

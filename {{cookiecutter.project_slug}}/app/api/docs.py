@@ -18,7 +18,7 @@ SWAGGER_UI = str(files("flask_openapi3_swagger") / "templates" / "swagger")
 
 # No script but the app's own files runs on the page, and it asks nobody else for anything.
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 

@@ -56,7 +56,9 @@ def _check_text(value: str) -> str:
     return value
 
 
-Text = Annotated[str, AfterValidator(_check_text), Field(json_schema_extra={"pattern": f"^{_VISIBLE}$"})]
+Text = Annotated[
+    str, AfterValidator(_check_text), Field(json_schema_extra={"pattern": f"^{_VISIBLE}$", "example": "Some text"})
+]
 """A text that says something."""
 
 # What browsers take for an address (https://html.spec.whatwg.org/multipage/input.html#valid-e-mail-address).
@@ -72,7 +74,11 @@ def _check_email(value: str) -> str:
     return value
 
 
-Email = Annotated[str, AfterValidator(_check_email), Field(json_schema_extra={"pattern": f"^{_ADDRESS}$"})]
+Email = Annotated[
+    str,
+    AfterValidator(_check_email),
+    Field(json_schema_extra={"pattern": f"^{_ADDRESS}$", "example": "ada@example.com"}),
+]
 """An e-mail address."""
 
 Id = Annotated[int, Field(ge=1, le=2**31 - 1)]
