@@ -122,7 +122,9 @@ def number(name: str, default: int, unit: str) -> int:
     """
     value = os.environ.get(name) or str(default)
     if not re.fullmatch(r"[0-9]{1,9}", value):
-        raise SettingError(f"{name} {value!r} is not a whole number of {unit}: write {default}, for example.")
+        raise SettingError(
+            f"{name} {value!r} is not a whole number of {unit}, 0 or more: write {default}, for example."
+        )
     return int(value)
 
 

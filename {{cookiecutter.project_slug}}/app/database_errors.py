@@ -48,11 +48,11 @@ def http_error(error: Exception) -> HTTPException | None:
 
 
 def _code(error: DBAPIError) -> object:
-    """Return the code that the database gave to an error."""
-    for attribute in ("sqlite_errorname", "sqlstate"):
-        if code := getattr(error.orig, attribute, None):
-            return code
-    return error.orig.args[0] if error.orig is not None and error.orig.args else None
+    """Return the code that the database gave to an error: its name in SQLite, its number in MySQL, its SQLSTATE."""
+    first = next(iter(error.orig.args), None) if error.orig is not None else None
+    if isinstance(first, int):
+        return first
+    return getattr(error.orig, "sqlite_errorname", None) or getattr(error.orig, "sqlstate", None)
 
 
 def _fields(error: DBAPIError) -> Iterator[str]:

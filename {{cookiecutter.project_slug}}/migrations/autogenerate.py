@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Literal
 
+import sqlalchemy
 from alembic import context
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
@@ -10,7 +11,7 @@ from alembic.autogenerate.render import _repr_type
 from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
-from sqlalchemy import Boolean, Column, Date, DateTime, MetaData, TypeDecorator
+from sqlalchemy import Boolean, Column, Date, DateTime, Enum, Float, Integer, MetaData, String, TypeDecorator
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.sql.schema import CallableColumnDefault, ScalarElementColumnDefault
 from sqlalchemy.types import TypeEngine
@@ -47,18 +48,19 @@ def edit_migration(
 class FillColumnOp(ops.MigrateOperation):
     """Give a new column a value in the rows that exist."""
 
-    def __init__(self, table: str, schema: str | None, column: str, value: str) -> None:
-        """Take the value as the Python that stands in the migration."""
-        self.table, self.schema, self.column, self.value = table, schema, column, value
+    def __init__(self, table: str, schema: str | None, column: Column[Any]) -> None:
+        """Take the value from the default of the column."""
+        self.table, self.schema = table, schema
+        self.column = repr(column.name) + _kind_in_python(column)
+        self.assignment = f"{column.name!r}: {_default_in_python(column)}"
 
 
 @renderers.dispatch_for(FillColumnOp)
 def render_fill(_autogen_context: AutogenContext, op: FillColumnOp) -> str:
     """Write an UPDATE that quotes its names and converts its value as each database needs it."""
     schema = f", schema={op.schema!r}" if op.schema else ""
-    table = f"sa.table({op.table!r}, sa.column({op.column!r}){schema})"
-    values = "{" + f"{op.column!r}: {op.value}" + "}"
-    return f"op.execute({table}.update().values({values}))"
+    table = f"sa.table({op.table!r}, sa.column({op.column}){schema})"
+    return f"op.execute({table}.update().values(" + "{" + op.assignment + "}))"
 
 
 def _with_fill(op: ops.MigrateOperation) -> list[ops.MigrateOperation]:
@@ -70,7 +72,7 @@ def _with_fill(op: ops.MigrateOperation) -> list[ops.MigrateOperation]:
     for add in op.ops:
         if isinstance(add, ops.AddColumnOp) and not add.column.nullable and add.column.server_default is None:
             column = add.column
-            fills.append(FillColumnOp(op.table_name, op.schema, column.name, _default_in_python(column)))
+            fills.append(FillColumnOp(op.table_name, op.schema, column))
             constraints.append(
                 ops.AlterColumnOp(
                     op.table_name, column.name, schema=op.schema, existing_type=column.type, modify_nullable=False
@@ -80,6 +82,13 @@ def _with_fill(op: ops.MigrateOperation) -> list[ops.MigrateOperation]:
             add.column = column.table.to_metadata(MetaData()).columns[column.name]
             add.column.nullable = True
     return [op, *fills, ops.ModifyTableOps(op.table_name, constraints, schema=op.schema)] if fills else [op]
+
+
+def _kind_in_python(column: Column[Any]) -> str:
+    """Return the type that lets `alembic upgrade --sql` write the value, for what looks the same in any SQL."""
+    plain = _underlying(column.type)
+    writable = isinstance(plain, Boolean | Integer | Float | String) and not isinstance(plain, Enum)
+    return f", sa.{type(plain).__name__}()" if writable and hasattr(sqlalchemy, type(plain).__name__) else ""
 
 
 def _default_in_python(column: Column[Any]) -> str:

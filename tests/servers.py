@@ -1,0 +1,40 @@
+"""The database servers that the tests use where they run: a database of its own for each test, dropped after it."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import create_engine, make_url
+
+ADMINISTRATORS = {
+    "postgresql": os.environ.get("POSTGRESQL_ADMIN_URL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"),
+    "mariadb": os.environ.get("MARIADB_ADMIN_URL", "mariadb+pymysql://root@127.0.0.1:3306/"),
+}
+"""Who may create databases, and where."""
+
+
+@contextmanager
+def database_on(server: str) -> Iterator[str]:
+    """Make an empty database and return its URL; skip the test, by name, where the server is missing."""
+    url = make_url(ADMINISTRATORS[server])
+    try:
+        socket.create_connection((url.host or "127.0.0.1", url.port or 0), timeout=5).close()
+    except OSError as error:
+        message = f"no {server} at {url.host}:{url.port}: {error}"
+        assert not os.environ.get("REQUIRE_SERVICES"), message
+        pytest.skip(message)
+
+    name = f"template_test_{uuid4().hex[:12]}"
+    administrator = create_engine(url, isolation_level="AUTOCOMMIT")
+    try:
+        with administrator.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        yield url.set(database=name).render_as_string(hide_password=False)
+    finally:
+        with administrator.connect() as connection:
+            force = " WITH (FORCE)" if server == "postgresql" else ""
+            connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}{force}")
+        administrator.dispose()
