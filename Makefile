@@ -18,8 +18,8 @@ test: .venv/tests ## Run the tests of the template
 	$(BIN)/pytest
 
 lint: .venv/tests ## Check the style and the types of the template's own code
-	$(BIN)/ruff check hooks tests
-	$(BIN)/ruff format --check hooks tests
+	$(BIN)/ruff check benchmarks hooks tests
+	$(BIN)/ruff format --check benchmarks hooks tests
 	$(BIN)/mypy
 
 .venv/bin/python:

@@ -11,6 +11,12 @@ Path("tests/test_users.py").unlink()
 # {% if not cookiecutter.api %}
 shutil.rmtree("app/api")
 shutil.rmtree("tests/api")
+Path("app/static/docs.js").unlink()
+Path("app/templates/docs.html").unlink()
+# {% endif %}
+# {% if not cookiecutter.tasks %}
+Path("app/tasks.py").unlink()
+Path("tests/test_tasks.py").unlink()
 # {% endif %}
 
 print(f"""

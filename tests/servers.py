@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -16,17 +17,35 @@ ADMINISTRATORS = {
 """Who may create databases, and where."""
 
 
+BROKERS = {
+    "redis": os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"),
+    "rabbitmq": os.environ.get("RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//"),
+}
+"""Where tasks can be queued."""
+
+
+def require(server: str, host: str | None, port: int | None) -> None:
+    """Skip the test, by name, where a server is missing; fail it where `REQUIRE_SERVICES` is set."""
+    try:
+        socket.create_connection((host or "127.0.0.1", port or 0), timeout=5).close()
+    except OSError as error:
+        message = f"no {server} at {host}:{port}: {error}"
+        assert not os.environ.get("REQUIRE_SERVICES"), message
+        pytest.skip(message)
+
+
+def broker(server: str) -> str:
+    """Return the URL of a broker; skip the test, by name, where it is missing."""
+    parts = urlsplit(BROKERS[server])
+    require(server, parts.hostname, parts.port)
+    return BROKERS[server]
+
+
 @contextmanager
 def database_on(server: str) -> Iterator[str]:
     """Make an empty database and return its URL; skip the test, by name, where the server is missing."""
     url = make_url(ADMINISTRATORS[server])
-    try:
-        socket.create_connection((url.host or "127.0.0.1", url.port or 0), timeout=5).close()
-    except OSError as error:
-        message = f"no {server} at {url.host}:{url.port}: {error}"
-        assert not os.environ.get("REQUIRE_SERVICES"), message
-        pytest.skip(message)
-
+    require(server, url.host, url.port)
     name = f"template_test_{uuid4().hex[:12]}"
     administrator = create_engine(url, isolation_level="AUTOCOMMIT")
     try:

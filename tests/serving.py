@@ -22,7 +22,7 @@ def get(port: int, path: str) -> tuple[int, str]:
                 return response.status, response.read().decode()
         except HTTPError as error:
             return error.code, error.read().decode()
-        except URLError:
+        except (URLError, TimeoutError):
             time.sleep(0.1)
     raise AssertionError("the server does not answer")
 

@@ -101,7 +101,17 @@ def test_no_package_that_a_project_installs_can_be_its_name(template: Path) -> N
     refused = {line.strip(' ",') for line in hook.partition("DEPENDENCIES = {")[2].partition("}")[0].splitlines()}
 
     required = {"flask", "sqlalchemy", "alembic", "python-dotenv", "psycopg", "pymysql", "pytest", "pytest-randomly"}
-    required |= {"mypy", "ruff", "flask-openapi3", "flask-openapi3-swagger", "pydantic", "flit-core"}
+    required |= {
+        "celery",
+        "celery-types",
+        "redis",
+        "mypy",
+        "ruff",
+        "flask-openapi3",
+        "flask-openapi3-swagger",
+        "pydantic",
+        "flit-core",
+    }
     while more := {name for package in required for name in requirements(package)} - required:
         required |= more
 

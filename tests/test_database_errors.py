@@ -9,10 +9,10 @@ from tests.conftest import Bake
 from tests.servers import ADMINISTRATORS, database_on
 
 CODE = """
-from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, create_engine, text
+from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, Session
-from app.database_errors import http_error
+from app.database_errors import as_http_error
 from app.db import engine
 from tests.things import TestBase, Thing, mapped_column
 
@@ -34,7 +34,7 @@ def told(action):
             action(session)
             session.commit()
         except SQLAlchemyError as error:
-            answer = http_error(error)
+            answer = as_http_error(error)
             return answer and (answer.code, [fault["field"] for fault in getattr(answer, "errors", [])])
 
 def add(row):
@@ -52,7 +52,7 @@ assert add(Lid(thing_id=1)) is None
 print("referenced", told(lambda session: session.execute(text("DELETE FROM things"))))
 print("check", add(Place(row_no=1, shelf=0)))
 print("too long", add(Thing(name="x" * 101)))
-print("out of range", add(Place(row_no=2**31, shelf=1)))
+print("out of range", add(Place(row_no=2**63, shelf=1)))
 print("no such table", told(lambda session: session.execute(text("SELECT * FROM nowhere"))))
 print("no value", told(lambda session: session.execute(text("INSERT INTO things (name) VALUES ('x')"))))
 
@@ -64,6 +64,19 @@ def locked(session):
         session.get(Thing, 1, with_for_update=True)
 
 print("locked", told(locked))
+def dies_at_commit(session):
+    @event.listens_for(engine, "commit", once=True)
+    def kill(connection):
+        with create_engine(engine.url, isolation_level="AUTOCOMMIT").connect() as other:
+            if engine.name == "postgresql":
+                other.execute(text("SELECT pg_terminate_backend(:id)"), {"id": connection.connection.driver_connection.info.backend_pid})
+            else:
+                other.exec_driver_sql(f"KILL {connection.connection.thread_id()}")
+    session.add(Thing(name="lost"))
+
+with Session(engine) as session:
+    assert session.get(Thing, 2**31) is None
+print("lost at commit", told(dies_at_commit))
 print("no server", told(lambda _: create_engine(engine.url.set(port=1)).connect()))
 """
 
@@ -79,6 +92,7 @@ EXPECTED = {
     "no such table": "None",
     "no value": "None",
     "locked": "(503, [])",
+    "lost at commit": "None",
     "no server": "(503, [])",
 }
 

@@ -12,8 +12,15 @@ from tests.commands import PYTHON, check_project, run
 from tests.conftest import RAW, ROOT, Bake
 
 DATABASES = ["sqlite", "postgresql", "mysql"]
-ANSWERS = [{"database": database, "api": api} for database in DATABASES for api in ("yes", "no")]
-SOME_ANSWERS = [ANSWERS[0], ANSWERS[1], ANSWERS[2], ANSWERS[5]]
+NO_OR_YES = ("no", "yes")
+ANSWERS = [
+    {"database": database, "api": api, "tasks": tasks}
+    for database in DATABASES
+    for api in NO_OR_YES
+    for tasks in NO_OR_YES
+]
+# Each pair of two answers is among them.
+SOME_ANSWERS = [ANSWERS[number] for number in (0, 3, 5, 6, 9, 10)]
 
 FILES = {
     ".cookiecutter.yml",
@@ -22,11 +29,17 @@ FILES = {
     "Makefile",
     "README.md",
     "app/__init__.py",
+    "app/blocks.py",
+    "app/bodies.py",
+    "app/callbacks.py",
     "app/columns.py",
     "app/config.py",
+    "app/conflicts.py",
     "app/contexts.py",
     "app/database_errors.py",
     "app/db.py",
+    "app/decisions.py",
+    "app/engines.py",
     "app/errors.py",
     "app/models.py",
     "app/pages.py",
@@ -37,7 +50,9 @@ FILES = {
     "app/templates/error.html",
     "app/templates/index.html",
     "app/transactions.py",
+    "app/turns.py",
     "app/uncommitted.py",
+    "app/urls.py",
     "migrations/autogenerate.py",
     "migrations/env.py",
     "migrations/script.py.mako",
@@ -46,8 +61,12 @@ FILES = {
     "tests/__init__.py",
     "tests/conftest.py",
     "tests/database.py",
+    "tests/test_blocks.py",
+    "tests/test_bodies.py",
+    "tests/test_callbacks.py",
     "tests/test_columns.py",
     "tests/test_config.py",
+    "tests/test_conflicts.py",
     "tests/test_contexts.py",
     "tests/test_database.py",
     "tests/test_database_errors.py",
@@ -60,7 +79,10 @@ FILES = {
     "tests/test_seed.py",
     "tests/test_streams.py",
     "tests/test_transactions.py",
+    "tests/test_turns.py",
     "tests/test_uncommitted.py",
+    "tests/test_urls.py",
+    "tests/problems.py",
     "tests/things.py",
 }
 
@@ -70,9 +92,9 @@ FILES_OF_THE_API = {
     "app/api/fields.py",
     "app/api/problems.py",
     "app/api/resource.py",
-    "app/api/static/docs.js",
-    "app/api/templates/docs.html",
     "app/api/users.py",
+    "app/static/docs.js",
+    "app/templates/docs.html",
     "tests/api/__init__.py",
     "tests/api/test_docs.py",
     "tests/api/test_fields.py",
@@ -81,6 +103,8 @@ FILES_OF_THE_API = {
 }
 
 FILES_WITHOUT_API = {"app/users.py", "tests/test_users.py"}
+
+FILES_OF_THE_TASKS = {"app/tasks.py", "tests/test_tasks.py"}
 
 UNUSUAL = {
     "project_name": "Zoë's & 李明's Café ☕, 2nd “try”",
@@ -101,7 +125,9 @@ def named(answers: dict[str, str]) -> str:
 
 @pytest.mark.parametrize("answers", ANSWERS, ids=named)
 def test_a_project_has_exactly_these_files(bake: Bake, answers: dict[str, str]) -> None:
-    assert files(bake(**answers)) == FILES | (FILES_OF_THE_API if answers["api"] == "yes" else FILES_WITHOUT_API)
+    expected = FILES | (FILES_OF_THE_API if answers["api"] == "yes" else FILES_WITHOUT_API)
+
+    assert files(bake(**answers)) == expected | (FILES_OF_THE_TASKS if answers["tasks"] == "yes" else set())
 
 
 @pytest.mark.parametrize("answers", ANSWERS, ids=named)
@@ -143,6 +169,7 @@ def test_a_project_knows_its_answers_and_the_version_of_the_template(bake: Bake)
             "project_slug": "zoe-s-li-ming-s-cafe-2nd-try",
             "database": "mysql",
             "api": True,
+            "tasks": False,
         },
     }
 
@@ -196,11 +223,23 @@ def test_without_the_api_nothing_of_it_is_installed(bake: Bake) -> None:
             )
 
 
+def test_without_the_tasks_nothing_of_them_is_installed(bake: Bake) -> None:
+    project = bake()
+
+    for path in project.rglob("*"):
+        if path.is_file():
+            assert not re.search(
+                r"celery|redis\b|^worker:|app\.tasks|TransactionalTask", path.read_text(), re.IGNORECASE
+            ), path
+
+
 def test_the_template_installs_all_that_a_project_may_install(bake: Bake) -> None:
     own = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
 
     for database in DATABASES:
-        project = tomllib.loads((bake(database=database, project_slug=database) / "pyproject.toml").read_text())
+        project = tomllib.loads(
+            (bake(database=database, project_slug=database, tasks="yes") / "pyproject.toml").read_text()
+        )
         assert {*project["project"]["dependencies"], *project["dependency-groups"]["dev"]} <= {
             name for name in own if isinstance(name, str)
         }

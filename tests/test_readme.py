@@ -118,10 +118,10 @@ def test_the_commands_for_the_api_are_answered_as_the_readme_says(installed: Pat
         added, shown, page, changed, deleted = answers("Use the API")
         (refused,) = answers("When a request fails")
 
-    assert json.loads(added)["email"] == "ada@example.com"
+    assert json.loads(added)["email"] == "emmy@example.com"
     assert shown == added
     assert json.loads(page)["items"] == [json.loads(added)]
-    assert json.loads(changed)["name"] == "Countess of Lovelace"
+    assert json.loads(changed)["name"] == "Emmy Noether"
     assert deleted == ""
     assert refused == FENCE.findall(section(installed, "When a request fails"))[1][2].rstrip()
 
@@ -136,7 +136,7 @@ def test_the_example_can_be_deleted_without_a_successor(bake: Bake, api: str) ->
     models.write_text(models.read_text().partition("\n\nclass User(Base)")[0])
     (installed / "app" / "seed.py").unlink()
     factory = installed / "app" / "__init__.py"
-    text = factory.read_text().replace(" seed,", "").replace("transactions, users", "transactions")
+    text = factory.read_text().replace(" seed,", "").replace(", users", "")
     factory.write_text("".join(line for line in text.splitlines(True) if "users." not in line and "seed." not in line))
     if api == "yes":
         resources = installed / "app" / "api" / "__init__.py"
@@ -159,12 +159,14 @@ def test_every_target_of_make_stands_in_the_readme_with_its_command(bake: Bake) 
 
 
 def test_every_setting_stands_in_the_readme_and_in_the_example(bake: Bake) -> None:
-    project = bake()
+    project = bake(tasks="yes")
     source = "".join(path.read_text() for path in (project / "app").glob("*.py"))
 
-    settings = set(re.findall(r'(?:environ\.get|choice|number)\("([A-Z_]+)"', source))
+    settings = set(re.findall(r'(?:os\.environ\.get|_url|choice|number)\("([A-Z_]+)"', source))
 
-    assert {"SECRET_KEY", "DATABASE_URL", "MAX_CONTENT_LENGTH", "SQLITE_SYNCHRONOUS", "SQLITE_BUSY_TIMEOUT"} == settings
+    named = {"SECRET_KEY", "DATABASE_URL", "MAX_CONTENT_LENGTH", "SQLITE_SYNCHRONOUS", "SQLITE_BUSY_TIMEOUT"}
+    named |= {"DATABASE_ISOLATION", "TRANSACTION_ATTEMPTS", "TRANSACTION_MAX_BODY"}
+    assert settings == named | {"CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"}
     for name in settings:
         assert f"| `{name}` |" in (project / "README.md").read_text()
         assert re.search(rf"^(# )?{name}=", (project / ".env.example").read_text(), re.MULTILINE)

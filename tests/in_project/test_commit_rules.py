@@ -1,5 +1,8 @@
 """Which answer commits, in Flask's real order of events; and what a failed commit takes back."""
 
+import pickle
+from uuid import uuid4
+
 import pytest
 from app.db import session, session_factory
 from app.transactions import session_commit, set_rollback
@@ -14,10 +17,12 @@ from flask import (
     request_finished,
 )
 from flask import session as client_session
-from flask.sessions import SecureCookieSessionInterface
+from flask.sessions import SecureCookieSessionInterface, SessionInterface, SessionMixin
 from sqlalchemy import event, select
 from sqlalchemy.exc import IntegrityError
+from tests.test_conflicts import conflict
 from tests.things import Part, Thing
+from werkzeug.datastructures import CallbackDict
 
 pytestmark = pytest.mark.usefixtures("things")
 
@@ -346,3 +351,85 @@ def test_head_and_get_of_the_same_view_both_commit(app, client) -> None:
     client.head("/get")
 
     assert saved() == ["visit 0", "visit 1"]
+
+
+class ServerSession(CallbackDict, SessionMixin):
+    """A session whose cookie holds no more than its id."""
+
+    def __init__(self, sid, data):
+        def on_update(changed):
+            changed.modified = True
+
+        super().__init__(data, on_update)
+        self.sid, self.modified = sid, False
+
+
+class ServerSessionInterface(SessionInterface):
+    """Keep the sessions in a dict, as Redis would."""
+
+    def __init__(self):
+        self.store = {}
+
+    def open_session(self, app, request):
+        sid = request.cookies.get("session") or uuid4().hex
+        return ServerSession(sid, pickle.loads(self.store.get(sid, pickle.dumps({}))))
+
+    def save_session(self, app, session, response):
+        if session.modified:
+            self.store[session.sid] = pickle.dumps(dict(session))
+            response.set_cookie("session", session.sid)
+
+
+@pytest.fixture
+def store(app) -> ServerSessionInterface:
+    app.session_interface = ServerSessionInterface()
+
+    @app.get("/visit")
+    def visit():
+        client_session["cart"] = ["apple"]
+        return ""
+
+    return app.session_interface
+
+
+def test_a_session_on_the_server_forgets_what_a_failed_commit_left(app, client, store) -> None:
+    @app.post("/save")
+    def save():
+        Thing(name="box").save()
+        session.add(Thing(name="box"))
+        client_session["cart"].append("pear")
+        client_session["saved"] = True
+        flash("Saved!")
+        return redirect("/")
+
+    client.get("/visit")
+    answer = client.post("/save")
+
+    assert answer.status_code == 409
+    assert [pickle.loads(data) for data in store.store.values()] == [{"cart": ["apple"]}]
+    assert saved() == []
+
+
+def test_a_session_on_the_server_is_changed_once_by_a_repeated_request(app, client, store) -> None:
+    runs = []
+
+    @event.listens_for(session_factory, "before_commit")
+    def lose(_session):
+        if len(runs) == 1:
+            raise conflict()
+
+    @app.post("/save")
+    def save():
+        runs.append(1)
+        Thing(name=f"run {len(runs)}").save()
+        client_session["cart"] = [*client_session["cart"], "pear"]
+        return ""
+
+    client.get("/visit")
+    try:
+        assert client.post("/save").status_code == 200
+    finally:
+        event.remove(session_factory, "before_commit", lose)
+
+    assert len(runs) == 2
+    assert [pickle.loads(data) for data in store.store.values()] == [{"cart": ["apple", "pear"]}]

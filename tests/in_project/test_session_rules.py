@@ -323,7 +323,7 @@ def test_a_converter_that_reads_takes_the_write_lock_of_its_post(app, client) ->
     from werkzeug.routing import BaseConverter
 
     sent = []
-    event.listen(engine, "before_cursor_execute", lambda _c, _u, statement, *_: sent.append(statement))
+    event.listen(engine, "checkout", lambda connection, *_: connection.set_trace_callback(sent.append))
 
     class Known(BaseConverter):
         def to_python(self, value):

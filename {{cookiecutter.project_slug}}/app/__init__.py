@@ -6,9 +6,9 @@ from typing import Any
 from flask import Flask
 
 # {% if cookiecutter.api %}
-from app import api, errors, pages, seed, transactions
+from app import api, database_errors, errors, pages, seed, transactions, urls
 
-# {%- else %}from app import errors, pages, seed, transactions, users
+# {%- else %}from app import database_errors, errors, pages, seed, transactions, urls, users
 # {%- endif +%}
 from app.config import app_settings, refuse_unsafe_serving
 from app.db import session
@@ -24,10 +24,12 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.config.from_mapping(app_settings(config or {}))
     refuse_unsafe_serving(app)
 
-    # The response decides about the session before the session is removed, so transactions come first.
+    errors.init_app(app)
+    database_errors.init_app(app)
+    # After the errors: a request that lost a conflict is repeated before its error is answered.
     transactions.init_app(app)
     session.init_app(app)
-    errors.init_app(app)
+    urls.init_app(app)
 
     # {% if cookiecutter.api %}
     api.init_app(app)

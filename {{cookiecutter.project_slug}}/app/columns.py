@@ -2,8 +2,11 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import DateTime, Dialect, TypeDecorator
+from sqlalchemy import BigInteger, DateTime, Dialect, Integer, TypeDecorator
 from sqlalchemy.dialects.mysql import DATETIME
+
+LargeInteger = BigInteger().with_variant(Integer, "sqlite")
+"""A number of 64 bits; SQLite gives new ids only to a column that it knows as INTEGER, which has 64 bits too."""
 
 
 class UTCDateTime(TypeDecorator[datetime]):

@@ -52,6 +52,8 @@ def app_settings(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "SECRET_KEY": os.environ.get("SECRET_KEY", "").strip() or None,
         "MAX_CONTENT_LENGTH": number("MAX_CONTENT_LENGTH", default=16_000_000, unit="bytes"),
+        "TRANSACTION_ATTEMPTS": number("TRANSACTION_ATTEMPTS", default=10, unit="attempts", least=1),
+        "TRANSACTION_MAX_BODY": number("TRANSACTION_MAX_BODY", default=1_000_000, unit="bytes"),
         **overrides,
     }
 
@@ -115,15 +117,15 @@ def choice(name: str, *allowed: str) -> str:
     return value.upper()
 
 
-def number(name: str, default: int, unit: str) -> int:
-    """Return the setting `name`, a whole number of `unit`, 0 or more.
+def number(name: str, default: int, unit: str, least: int = 0) -> int:
+    """Return the setting `name`, a whole number of `unit`, `least` or more.
 
     :raises SettingError: for any other value.
     """
     value = os.environ.get(name) or str(default)
-    if not re.fullmatch(r"[0-9]{1,9}", value):
+    if not re.fullmatch(r"[0-9]{1,12}", value) or int(value) < least:
         raise SettingError(
-            f"{name} {value!r} is not a whole number of {unit}, 0 or more: write {default}, for example."
+            f"{name} {value!r} is not a whole number of {unit}, {least} or more: write {default}, for example."
         )
     return int(value)
 
@@ -131,13 +133,14 @@ def number(name: str, default: int, unit: str) -> int:
 def refuse_unsafe_serving(app: Flask) -> None:
     """Refuse to answer requests without a secret outside debug and testing.
 
-    :raises SettingError: in a server without `SECRET_KEY`; never in a `flask` command other than `flask run`.
+    :raises SettingError: in a server without `SECRET_KEY`; never in a `flask` command other than `flask run`, nor in an
+        app that is made with `SERVING` set to False.
     """
     command = click.get_current_context(silent=True)
     flask_command = command is not None and isinstance(command.find_root().command, FlaskGroup)
     serving = not flask_command or (command is not None and command.info_name == "run")
-    if serving and not (app.debug or app.testing or app.secret_key):
+    if serving and app.config.get("SERVING", True) and not (app.debug or app.testing or app.secret_key):
         raise SettingError(
-            "SECRET_KEY is not set, and anybody could sign a session: run `make setup`, which writes one"
-            " to .env, or put a long random text in the environment."
+            "SECRET_KEY is not set, and anybody could sign a session: put a long random text in .env or in the"
+            " environment. `make setup` writes a .env with one, if there is none."
         )

@@ -5,21 +5,24 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import wraps
+from copy import deepcopy
+from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 import flask.globals
-from flask import Flask, Response, appcontext_pushed, current_app, has_app_context, has_request_context, request
+from flask import Flask, Response, current_app, has_request_context, request
+from flask.sessions import SecureCookieSessionInterface
 from werkzeug.exceptions import InternalServerError
 
-_app_context: Any = flask.globals.app_ctx
+# The variables behind `current_app` and `request`: the proxies are slow, and this is asked several times a request.
+_app_context: ContextVar[Any] = vars(flask.globals)["_cv_app"]
 # Flask 3.1 keeps a request in a context of its own; from 3.2 on the application context carries it.
-_request_context: Any = vars(flask.globals).get("request_ctx", _app_context)
+_request_context: ContextVar[Any] = vars(flask.globals).get("_cv_request", _app_context)
 
-# Flask 3.1 lets a request reuse an application context that the caller had pushed. So the request
-# is the inner one, unless that application context was pushed while the request was running.
-_request_around: WeakKeyDictionary[Any, ref[Any] | None] = WeakKeyDictionary()
+
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
+"""The methods of requests that only read (RFC 9110, 9.2.1)."""
 
 
 class Stream:
@@ -27,43 +30,44 @@ class Stream:
 
     context_around: Any = None
     context_left: Any = None
+    context_of_request: Any = None
 
 
 _stream: ContextVar[Stream | None] = ContextVar("app.stream", default=None)
 
 
-def _remember_request_around(_sender: Flask, **_: object) -> None:
-    """Note the request in which an application context is pushed for the first time, if there is one."""
-    pushed = _app_context._get_current_object()
-    if len(getattr(pushed, "_cv_tokens", ())) <= 1:  # not again: `stream_with_context` pushes it within its request
-        _request_around[pushed] = ref(_request_context._get_current_object()) if has_request_context() else None
-
-
-appcontext_pushed.connect(_remember_request_around)
-
-
 def current_context() -> Any:
     """Return the innermost context, of a request or of an application; None outside both."""
-    if not has_app_context():
-        return None
-    app_context = _app_context._get_current_object()
-    if not has_request_context():
-        return app_context
-    request_context = _request_context._get_current_object()
-    around = _request_around.get(app_context)
-    return request_context if around is None or around() is not request_context else app_context
+    app_context, request_context = _app_context.get(None), _request_context.get(None)
+    if request_context is None or request_context is app_context or not request_context._cv_tokens:
+        return None if _is_over(app_context) else app_context
+    _, pushed_with_it = request_context._cv_tokens[-1]
+    if pushed_with_it is not None:
+        return request_context if pushed_with_it is app_context else app_context
+    around = getattr(app_context, "request_around", None)
+    return app_context if around is not None and around() is request_context else request_context
+
+
+def _is_over(context: Any) -> bool:
+    """Return whether a context has ended: a thread with a copy of the context variables may still see it (Flask 3.1)."""
+    return not getattr(context, "_cv_tokens", True)
+
+
+def request_context() -> Any:
+    """Return the context of the current request; None outside requests."""
+    return _request_context.get() if has_request_context() else None
 
 
 def in_request() -> bool:
     """Return whether the innermost context is that of a request."""
-    return has_request_context() and current_context() is _request_context._get_current_object()
+    return has_request_context() and current_context() is _request_context.get()
 
 
 def current_scope() -> Any:
     """Return what a session belongs to: the stream, else the innermost context, the asyncio task, the thread."""
     context = current_context()
     stream = _stream.get()
-    if stream is not None and context is stream.context_around:
+    if stream is not None and (context is stream.context_around or context is stream.context_of_request):
         return stream
     if context is not None:
         return context
@@ -91,48 +95,83 @@ def in_stream(stream: Stream) -> Iterator[None]:
         stream.context_left = current_context()
 
 
+def note_nested_contexts(app: Flask) -> None:
+    """Note, on an application context of `app` that is made while a request is running, which request that is.
+
+    Flask 3.1 lets a request reuse an application context that the caller had pushed. Then the request is the inner one,
+    unless the application context is younger.
+    """
+
+    def make_then_note(make: Callable[..., Any], *args: Any) -> Any:
+        context = make(*args)
+        around = _request_context.get(None)
+        if around is not None:
+            context.request_around = ref(around)
+        return context
+
+    _wrap(app, "app_context", make_then_note)
+
+
 def around_teardown(app: Flask, wrapper: Callable[..., None]) -> None:
-    """Let `wrapper(teardown, error)` end the contexts of `app`; the first that was given is the innermost.
+    """Let `wrapper(teardown, error)` end the contexts of `app`: it calls `teardown(error)`.
 
     A function given to `teardown_request` does not run when another one raised (Flask 3.1); a wrapper can.
     """
-
-    def wrap_teardown(teardown: Callable[..., None], *args: Any) -> None:
-        wrapper(lambda: teardown(*args), args[-1] if args else None)
-
-    _wrap(app, "do_teardown_request", wrap_teardown)
-    _wrap(app, "do_teardown_appcontext", wrap_teardown)
+    _wrap(app, "do_teardown_request", wrapper)
+    _wrap(app, "do_teardown_appcontext", wrapper)
 
 
 def on_internal_server_error(app: Flask, function: Callable[[], None]) -> None:
     """Call `function()` before `app` answers `abort(500)`."""
 
     def note_then_handle(handle: Callable[..., Any], *args: Any) -> Any:
-        if type(args[-1]) is InternalServerError:
+        if isinstance(args[-1], InternalServerError):
             function()
         return handle(*args)
 
     _wrap(app, "handle_http_exception", note_then_handle)
 
 
-def around_answer(app: Flask, wrapper: Callable[..., Any]) -> None:
-    """Let `wrapper(finalize_request, *args, from_error_handler=...)` make the app's answers.
+def before_exceptions(app: Flask, function: Callable[[Exception], None]) -> None:
+    """Call `function(error)` before any handler of `app` takes an error."""
 
-    Flask's `finalize_request` makes the response, runs the `after_request` functions, saves the client's
-    session and sends `request_finished`: what runs after it runs last.
+    def note_then_handle(handle: Callable[..., Any], *args: Any) -> Any:
+        function(args[-1])  # Flask 3.2 passes its context first.
+        return handle(*args)
+
+    _wrap(app, "handle_user_exception", note_then_handle)
+    _wrap(app, "handle_exception", note_then_handle)
+
+
+def translate_exceptions(app: Flask, translate: Callable[[Exception], Exception | None]) -> None:
+    """Handle `translate(error)`, if it is not None, in the place of an error that no handler of `app` takes."""
+
+    def handle_translated(handle: Callable[..., Any], *args: Any) -> Any:
+        *flask_context, error = args  # Flask 3.2 passes its context first.
+        known = None if app._find_error_handler(error, request.blueprints) else translate(error)
+        return handle(*flask_context, known or error)
+
+    _wrap(app, "handle_user_exception", handle_translated)
+
+
+def around_dispatch(app: Flask, wrapper: Callable[..., Any]) -> None:
+    """Let `wrapper(full_dispatch_request, *context)` answer the requests of `app`; Flask 3.2 passes its context.
+
+    Flask's `full_dispatch_request` calls the view, answers its errors by the handlers for them, runs the `after_request`
+    functions, saves the client's session and sends `request_finished`: what runs after it runs last. An error that it
+    raises is answered by the handler for 500 alone.
     """
-    _wrap(app, "finalize_request", wrapper)
+    _wrap(app, "full_dispatch_request", wrapper)
+
+
+def around_unhandled(app: Flask, wrapper: Callable[..., Any]) -> None:
+    """Let `wrapper(handle_exception, *args)` answer the exceptions that no handler of `app` takes but that for 500."""
+    _wrap(app, "handle_exception", wrapper)
 
 
 def _wrap(app: Flask, name: str, wrapper: Callable[..., Any]) -> None:
     """Put `wrapper(method, *args)` in the place of a method of `app`."""
-    method = getattr(app, name)
-
-    @wraps(method)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return wrapper(method, *args, **kwargs)
-
-    setattr(app, name, wrapped)
+    setattr(app, name, partial(wrapper, getattr(app, name)))
 
 
 def has_work_at_close(response: Response) -> bool:
@@ -140,13 +179,27 @@ def has_work_at_close(response: Response) -> bool:
     return bool(response._on_close)
 
 
-def forget_answer() -> None:
-    """Forget what the request did for its answer: `after_this_request`, flashed messages, the client's session."""
-    context = _request_context._get_current_object()
+def stored_session() -> dict[str, Any] | None:
+    """Return a copy of what the client's session holds; None if the client's cookie holds it and can be read again."""
+    if type(current_app.session_interface).open_session is SecureCookieSessionInterface.open_session:
+        return None
+    return deepcopy(dict(request_context()._session or {}))
+
+
+def forget_answer(stored: dict[str, Any] | None) -> None:
+    """Forget what the request did for its answer: `after_this_request`, flashed messages, the client's session.
+
+    `stored` is what the session held before, if it is kept on a server: there it has been saved already.
+    """
+    context = request_context()
     context._after_request_functions = []
     for flashes in ("flashes", "_flashes"):  # Flask 3.1, and 3.2
         if hasattr(context, flashes):
             setattr(context, flashes, None)
-    interface = current_app.session_interface
-    fresh = interface.open_session(current_app, request)
-    context._session = interface.make_null_session(current_app) if fresh is None else fresh
+    app, interface = current_app, current_app.session_interface
+    fresh = interface.open_session(app, request)
+    context._session = interface.make_null_session(app) if fresh is None else fresh
+    if fresh is not None and stored is not None:
+        fresh.clear()
+        fresh.update(stored)
+        interface.save_session(app, fresh, app.response_class())

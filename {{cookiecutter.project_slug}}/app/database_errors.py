@@ -3,56 +3,76 @@
 import re
 from collections.abc import Iterator
 
+from flask import Flask, current_app, request
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import Conflict, HTTPException, ServiceUnavailable, UnprocessableEntity
 
+from app.conflicts import database_code, is_conflict, reason
+from app.contexts import translate_exceptions
+from app.decisions import note_unhandled
+from app.errors import FieldError
 from app.models import Base
 
 # The codes of SQLite (https://www.sqlite.org/rescode.html), PostgreSQL (its appendix A), and MySQL and MariaDB.
 UNIQUE = {"SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_ROWID", "23505", 1062}
 FOREIGN_KEY = {"SQLITE_CONSTRAINT_FOREIGNKEY", "23503", "23001", 1451, 1452}
 CHECK = {"SQLITE_CONSTRAINT_CHECK", "23514", 3819, 4025}
-BUSY_SQLITE = {"SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_BUSY_RECOVERY", "SQLITE_LOCKED"}
-BUSY_SERVER = {"40001", "40P01", "55P03", "53300", 1020, 1040, 1205, 1213}
+BUSY = {"55P03", "53300", 1040, 3572}
 
 
-class FieldsTaken(Conflict):
+class TakenFieldsError(FieldError, Conflict):
     """409: another row has these values already."""
 
-    def __init__(self, fields: list[str]) -> None:
-        """Name the fields that have to be unique."""
-        super().__init__(f"{' and '.join(fields)}: already taken." if fields else "This is already there.")
-        self.errors = [{"field": field, "message": "already taken"} for field in fields]
+
+def init_app(app: Flask) -> None:
+    """Answer the errors of the database that no handler of `app` takes, also when the commit raises them."""
+
+    def translate(error: Exception) -> HTTPException | None:
+        known = as_http_error(error)
+        if known is not None:
+            note_unhandled()
+            told = (request.method, request.path, known.code, reason(error))
+            if is_conflict(error):
+                current_app.logger.warning("%s %s: answered by %s: %s", *told)
+            elif known.code != 409:  # whoever runs the app wants to know
+                current_app.logger.error("%s %s: answered by %s: %s", *told, exc_info=error)
+        return known
+
+    translate_exceptions(app, translate)
 
 
-def http_error(error: Exception) -> HTTPException | None:
+def as_http_error(error: Exception) -> HTTPException | None:
     """Return the HTTP error that tells the client what to do; None for a mistake of the app."""
     if isinstance(error, PoolTimeoutError):
         return ServiceUnavailable("Every connection to the database is in use. Try again.", retry_after=1)
+    if isinstance(error, StaleDataError):
+        return Conflict("Somebody else has changed this in the meantime. Load it again.")
     if not isinstance(error, DBAPIError):
         return None
-    code = _code(error)
+    code = database_code(error)
     if code in UNIQUE:
-        return FieldsTaken(list(_fields(error)))
+        return _taken(list(_fields(error)))
     if code in FOREIGN_KEY:
-        return Conflict("This names something that does not exist, or removes something that is still in use.")
+        deletes = (error.statement or "").startswith("DELETE")
+        return Conflict("This is still in use." if deletes else "This names something that is not there.")
     if code in CHECK or isinstance(error, DataError):
         return UnprocessableEntity("The database does not accept one of the values.")
-    if code in BUSY_SQLITE | BUSY_SERVER:
+    if code in BUSY or is_conflict(error):
         return ServiceUnavailable("The database is busy. Try again.", retry_after=1)
-    not_connected = error.connection_invalidated or error.statement is None
-    if isinstance(error, OperationalError | InterfaceError) and not_connected:
+    # A connection that is lost without a statement is lost at COMMIT: nobody knows what happened, and a client that
+    # is told to try again might do it twice.
+    not_reached = error.connection_invalidated != (error.statement is None)
+    if isinstance(error, OperationalError | InterfaceError) and not_reached:
         return ServiceUnavailable("The database cannot be reached. Try again later.", retry_after=5)
     return None
 
 
-def _code(error: DBAPIError) -> object:
-    """Return the code that the database gave to an error: its name in SQLite, its number in MySQL, its SQLSTATE."""
-    first = next(iter(error.orig.args), None) if error.orig is not None else None
-    if isinstance(first, int):
-        return first
-    return getattr(error.orig, "sqlite_errorname", None) or getattr(error.orig, "sqlstate", None)
+def _taken(fields: list[str]) -> TakenFieldsError:
+    """Return the error for values that have to be unique."""
+    errors = [{"field": field, "message": "already taken"} for field in fields]
+    return TakenFieldsError(f"{' and '.join(fields)}: already taken." if fields else "This is already there.", errors)
 
 
 def _fields(error: DBAPIError) -> Iterator[str]:

@@ -5,18 +5,17 @@ Flask application or without one.
 """
 
 import os
-import sqlite3
 from collections.abc import Callable
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from flask import Flask, current_app, has_app_context
-from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from werkzeug.local import LocalProxy
 
-from app.config import choice, database_url, number
-from app.contexts import around_teardown, current_scope
+from app.config import database_url
+from app.contexts import around_teardown, current_scope, note_nested_contexts
+from app.engines import before_transaction, make_engine
 from app.savepoints import SavepointSession
 
 
@@ -38,13 +37,23 @@ class flask_scoped_session(scoped_session[Session]):  # noqa: N801 (the name of 
     def init_app(self, app: Flask) -> None:
         """Remove the session at the end of each context of `app`, and make it the app's `current_session`."""
         app.extensions["scoped_session"] = self
+        sessions = self.registry.registry
 
-        def teardown_then_remove(teardown: Callable[[], None], _error: BaseException | None) -> None:
+        def teardown_then_remove(teardown: Callable[..., None], *args: Any) -> None:
+            scope = current_scope()
+            began = scope in sessions
             try:
-                teardown()
+                teardown(*args)
             finally:
-                self.remove()
+                left = sessions.get(scope)
+                if left is not None:
+                    try:
+                        if left.in_transaction():
+                            app.extensions.get("before_rollback", _nothing)(left, began, args[-1] if args else None)
+                    finally:
+                        self.remove()
 
+        note_nested_contexts(app)
         around_teardown(app, teardown_then_remove)
 
     def remove(self) -> None:
@@ -52,6 +61,10 @@ class flask_scoped_session(scoped_session[Session]):  # noqa: N801 (the name of 
         removed = self.registry.registry.pop(current_scope(), None)
         if removed is not None:
             removed.close()
+
+
+def _nothing(*_: object) -> None:
+    """Do nothing before a session is rolled back."""
 
 
 def _scoped_session_of_app() -> scoped_session[Session]:
@@ -70,37 +83,9 @@ current_session = cast("scoped_session[Session]", LocalProxy(_scoped_session_of_
 """The session of the current application, as `current_app` is the application itself."""
 
 
-def _make_engine(url: URL) -> Engine:
-    """Return the engine for `url`, with the settings this app relies on."""
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
-
-    sqlite_engine = create_engine(url)
-    synchronous = choice("SQLITE_SYNCHRONOUS", "FULL", "NORMAL", "OFF", "EXTRA")
-    busy_timeout = number("SQLITE_BUSY_TIMEOUT", default=5000, unit="milliseconds")
-
-    @event.listens_for(sqlite_engine, "connect")
-    def set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
-        # The driver begins nothing by itself; `begin` does. Its own rule, only before INSERT, UPDATE and DELETE,
-        # leaves DDL and SAVEPOINT outside, and lets each SELECT of a transaction see another database.
-        connection.isolation_level = None
-        # First, because the change to WAL waits for a lock.
-        connection.execute(f"PRAGMA busy_timeout = {busy_timeout}")
-        # WAL: readers and the writer do not wait for each other. FULL: a commit survives a power cut.
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {synchronous}")
-        connection.execute("PRAGMA foreign_keys = ON")
-
-    @event.listens_for(sqlite_engine, "begin")
-    def begin(connection: Connection) -> None:
-        options = connection.get_execution_options()
-        if options.get("isolation_level") != "AUTOCOMMIT":
-            connection.exec_driver_sql(f"BEGIN {options.get('sqlite_begin', 'DEFERRED')}")
-
-    return sqlite_engine
-
-
-engine = _make_engine(database_url())
+engine = make_engine(database_url())
+# What is known of the transaction that a connection is in: it ends with it.
+before_transaction(engine, "do_begin", lambda connection: connection.info.update(transaction={}))
 session_factory = sessionmaker(engine, class_=SavepointSession)
 session = flask_scoped_session(session_factory)
 

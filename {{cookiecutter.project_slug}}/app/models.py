@@ -4,9 +4,10 @@ from datetime import datetime
 from typing import Any, ClassVar, Self
 
 from sqlalchemy import MetaData, String, inspect
-from sqlalchemy.orm import DeclarativeBase, Mapped, QueryPropertyDescriptor, mapped_column, validates
+from sqlalchemy.orm import DeclarativeBase, Mapped, QueryPropertyDescriptor, declared_attr, mapped_column, validates
+from sqlalchemy.orm.exc import StaleDataError
 
-from app.columns import UTCDateTime, utc_now
+from app.columns import LargeInteger, UTCDateTime, utc_now
 from app.db import session
 from app.savepoints import flushed_alone
 
@@ -24,7 +25,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UTCDateTime()}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UTCDateTime(), int: LargeInteger}
 
     query: ClassVar[QueryPropertyDescriptor] = session.query_property()
     """`User.query.filter_by(...)`, SQLAlchemy's older style; new code writes `session.scalars(select(User))`."""
@@ -63,6 +64,38 @@ class Base(DeclarativeBase):
         current = session()
         with flushed_alone(current, self):
             current.delete(self)
+
+
+class OutdatedError(StaleDataError):
+    """A change to a row of which the client has seen an older version: it must load the row again. The answer is 409."""
+
+
+class Versioned(Base):
+    """A model that counts its changes, `class Page(Versioned)`, so that nobody changes what he has not seen.
+
+    The client is shown `version` and sends it back: `page.update(version=seen, text=...)`.
+    """
+
+    __abstract__ = True
+
+    version: Mapped[int] = mapped_column(default=1)
+
+    @declared_attr.directive
+    @classmethod
+    def __mapper_args__(cls) -> dict[str, Any]:
+        """Let SQLAlchemy count in the column, and compare it in each UPDATE and DELETE."""
+        return {"version_id_col": cls.version}
+
+    def update(self, **values: Any) -> Self:
+        """Set attributes, save and return the object; a `version` among them is the one that the client has seen.
+
+        :raises OutdatedError: if the row has another version; nothing is changed.
+        :raises sqlalchemy.exc.DBAPIError: if the database refuses; the object is then as it was in the database.
+        """
+        seen = values.pop("version", self.version)
+        if seen != self.version:
+            raise OutdatedError(f"{self!r} has version {self.version}, and the change was made to version {seen}.")
+        return super().update(**values)
 
 
 class User(Base):

@@ -5,7 +5,7 @@ from flask import Blueprint, render_template
 blueprint = Blueprint("pages", __name__)
 
 LINKS = {
-    "/users/1": "an example row, after `flask seed`",
+    "/users/1": "an example row, if flask seed has written it",
     # {% if cookiecutter.api %}
     "/docs": "the API, to read and to try out",
     # {% endif %}

@@ -20,6 +20,11 @@ class SavepointSession(Session):
         if not self.info.get("flush_is_held"):
             super().flush(objects)
 
+    def rollback(self) -> None:
+        """Roll back the whole transaction, and forget what `on_commit` keeps for it."""
+        self.info.pop("callbacks", None)
+        super().rollback()
+
 
 def open_savepoint(session: Session) -> SessionTransaction:
     """Open a savepoint and write nothing before it.
@@ -44,24 +49,66 @@ def flushed_alone(session: Session, instance: object) -> Iterator[None]:
     :raises sqlalchemy.exc.DBAPIError: the error of the database, as it came.
     """
     unsaved = [_Unsaved(session, other, but=instance) for other in _changed(session) if other is not instance]
-    savepoint = None if _has_done_nothing(session) else open_savepoint(session)
+    callbacks = session.info.get("callbacks")
+    opened = None if _has_done_nothing(session) else open_savepoint(session)
     try:
         yield
         session.flush()
-        if savepoint is not None:
-            savepoint.commit()
+        if opened is not None:
+            opened.commit()
     except BaseException as error:
-        if isinstance(error, DBAPIError) and (error.statement or "").startswith("ROLLBACK TO SAVEPOINT"):
-            # The database has ended the whole transaction with its first error. The session refuses to go on
-            # until all of it is rolled back, so nothing that is left of it can be committed.
-            raise error.__context__ or error from None
-        if savepoint is None:
-            session.rollback()
+        if opened is not None:
+            _roll_back_to(opened, error)
         else:
-            savepoint.rollback()
+            session.rollback()
+            if callbacks:
+                session.info["callbacks"] = callbacks
         for other in unsaved:
             other.save_again()
         raise
+
+
+@contextmanager
+def savepoint(session: Session) -> Iterator[None]:
+    """Write the changes so far; then, if the block raises, roll back what it wrote and keep the rest.
+
+    :raises sqlalchemy.exc.DBAPIError: the error of the database, as it came.
+    """
+    opened = session.begin_nested()
+    try:
+        yield
+        if _is_open(session, opened):
+            opened.commit()
+    except BaseException as error:
+        if _is_open(session, opened) or _is_failed_rollback(error):
+            _roll_back_to(opened, error)
+        raise
+
+
+def _is_open(session: Session, savepoint: SessionTransaction) -> bool:
+    """Return whether a savepoint is still there: a commit or rollback of the session ends it with the transaction."""
+    return session.get_nested_transaction() is savepoint
+
+
+def _roll_back_to(savepoint: SessionTransaction, error: BaseException) -> None:
+    """Roll back to a savepoint after an error.
+
+    MySQL and MariaDB may have ended the whole transaction with it. Then there is no savepoint, and `conflicts.py` refuses
+    the COMMIT of what may follow.
+
+    :raises sqlalchemy.exc.DBAPIError: the error, in the place of that of the rollback.
+    """
+    if _is_failed_rollback(error):
+        raise error.__context__ or error from None
+    try:
+        savepoint.rollback()
+    except DBAPIError as failed:
+        raise error if _is_failed_rollback(failed) else failed from None
+
+
+def _is_failed_rollback(error: BaseException) -> bool:
+    """Return whether an error says that there is no savepoint to roll back to."""
+    return isinstance(error, DBAPIError) and (error.statement or "").startswith("ROLLBACK TO SAVEPOINT")
 
 
 def _has_done_nothing(session: Session) -> bool:
@@ -75,7 +122,7 @@ def _has_done_nothing(session: Session) -> bool:
 
 def _changed(session: Session) -> list[object]:
     """Return the objects whose changes are not flushed."""
-    return [*session.new, *session.dirty, *session.deleted]
+    return [] if session._is_clean() else [*session.new, *session.dirty, *session.deleted]
 
 
 class _Unsaved:

@@ -1,12 +1,13 @@
 """The session of a response that is made, or closed, after its request has ended: edit only if streams may commit."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from inspect import isgenerator
 from typing import Any, cast
 
 from flask import Flask, Response, current_app
 
-from app.contexts import Stream, current_scope, has_work_at_close, in_stream
+from app.contexts import Stream, current_scope, has_work_at_close, in_stream, request_context
 from app.db import session
 from app.uncommitted import report_uncommitted
 
@@ -17,6 +18,7 @@ def keep_session(response: Response) -> None:
         return
     app: Flask = cast("Any", current_app)._get_current_object()
     stream = Stream()
+    stream.context_of_request = request_context()  # `stream_with_context` pushes it again
     kept = session.registry.registry.pop(current_scope(), None)
     if kept is not None:
         session.registry.registry[stream] = kept
@@ -65,10 +67,25 @@ def _pieces(app: Flask, stream: Stream, body: Iterable[Any]) -> Iterator[Any]:
             _end_stream(app, stream, error)
 
 
-def _end_stream(app: Flask, stream: Stream, error: BaseException | None) -> None:
+@contextmanager
+def own_session(app: Flask | None) -> Iterator[None]:
+    """Let the block have a session of its own, which ends with it: for work after the commit."""
+    stream, failed = Stream(), None
+    try:
+        with in_stream(stream):
+            yield
+    except BaseException as error:
+        failed = error
+        raise
+    finally:
+        _end_stream(app, stream, failed)
+
+
+def _end_stream(app: Flask | None, stream: Stream, error: BaseException | None) -> None:
     """Report what a body has written and nobody committed, and remove its session."""
     with in_stream(stream):
         try:
-            report_uncommitted(app, expected=error, answered=True)
+            if session.registry.has():
+                report_uncommitted(session(), app, expected=error, answered=True)
         finally:
             session.remove()

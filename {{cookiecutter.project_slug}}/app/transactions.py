@@ -1,50 +1,60 @@
-"""One transaction for each request, which its response commits or rolls back: edit only if your rule differs."""
+"""One transaction for each request, which its response commits or rolls back: edit only if your rule differs.
+
+What happens to a request, in order:
+
+1. `conflicts.init_app` numbers the attempt, `_dispatch` notes that a response will decide (`decisions.py`).
+2. Flask calls the view, the handlers of its errors and the `after_request` functions, and saves the client's session.
+3. `session_commit` looks at the status and commits or rolls back. A commit that fails is answered by the error handlers.
+4. The callbacks of `on_commit` run, each with a session of its own (`callbacks.py`).
+5. A body that is made later keeps the session (`streams.py`); otherwise it is removed as the context ends (`db.py`), and
+   what nobody has committed is reported (`uncommitted.py`).
+
+An error that comes from a conflict leaves this at any point before the commit, and the request begins again at 1.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-from weakref import WeakKeyDictionary
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
-from flask import Flask, Response, current_app, request, request_started
-from sqlalchemy import event
+from flask import Flask, Response, current_app, request
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction
 from werkzeug.exceptions import InternalServerError
 
+from app import conflicts
+from app.blocks import transaction
+from app.callbacks import on_commit, run_callbacks
+from app.conflicts import current_attempt
 from app.contexts import (
-    around_answer,
-    around_teardown,
+    Stream,
+    around_dispatch,
+    around_unhandled,
     current_scope,
     forget_answer,
     in_request,
     on_internal_server_error,
+    request_context,
 )
-from app.db import engine, session, session_factory
+from app.db import session, session_factory
+from app.decisions import Decision, await_response, current_decision, note_unhandled, set_rollback
 from app.streams import keep_session
-from app.uncommitted import report_uncommitted
+from app.turns import lock_first
+from app.uncommitted import report_uncommitted, writes_of
 
-SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
-"""The methods of requests that only read (RFC 9110, 9.2.1)."""
+P = ParamSpec("P")
+R = TypeVar("R")
 
-
-@dataclass
-class _Decision:
-    """What is to become of the session of a request that is being handled."""
-
-    rollback: bool | None = None
-    unhandled: bool = False
-    commit_failed: bool = False
-    made: bool = False
-
-
-_decisions: WeakKeyDictionary[Any, _Decision] = WeakKeyDictionary()
+__all__ = ["attempts", "init_app", "on_commit", "session_commit", "set_rollback", "transaction"]
 
 
 def init_app(app: Flask) -> None:
-    """Let the responses of `app` decide what becomes of `session`. Call it before `session.init_app(app)`."""
-    request_started.connect(_await_response, app)
-    on_internal_server_error(app, _note_unhandled)
-    around_answer(app, _answer)
-    around_teardown(app, _end_context)
+    """Let the responses of `app` decide what becomes of `session`; `session.init_app(app)` removes it then."""
+    on_internal_server_error(app, note_unhandled)
+    around_dispatch(app, _dispatch)
+    around_unhandled(app, _answer_unhandled)
+    app.extensions["before_rollback"] = _report
+    conflicts.init_app(app)
 
 
 def session_commit(response: Response) -> Response:
@@ -55,36 +65,64 @@ def session_commit(response: Response) -> Response:
 
     :raises sqlalchemy.exc.SQLAlchemyError: if the commit fails; the session is then rolled back.
     """
-    if not session.registry.has():
+    current = session.registry.registry.get(current_scope())
+    if current is None:
         return response
-    reason = _reason_to_roll_back(response, _decisions.get(current_scope()) or _Decision())
+    reason = _reason_to_roll_back(response, current_decision() or Decision())
     if reason is not None:
         current_app.logger.debug("rollback because of %s", reason)
-        session.rollback()
+        _roll_back(current)
         return response
     current_app.logger.debug("commit")
     try:
-        session.commit()
+        _commit(current)
     except BaseException:
-        session.rollback()
+        current.rollback()
         raise
+    run_callbacks(current)
     return response
 
 
-def set_rollback(rollback: bool) -> None:
-    """Roll back (True) or commit (False) whatever the status of the response will be.
+def attempts(limit: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a request run at most `limit` times; `@attempts(1)` never repeats it. It stands below the route of a view."""
 
-    An exception that only the 500 handler answers is rolled back all the same.
+    def decorate(view: Callable[P, R]) -> Callable[P, R]:
+        @wraps(view)
+        def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+            if attempt := current_attempt():
+                attempt.limit = limit
+            return (current_app.ensure_sync(view) if current_app else view)(*args, **kwargs)
 
-    :raises RuntimeError: where no response decides: outside a request, in a stream, in a nested context.
-    """
-    decision = _decisions.get(current_scope())
-    if decision is None or decision.made:
-        raise RuntimeError("set_rollback() works while a request is handled; here no response decides.")
-    decision.rollback = rollback
+        return limited
+
+    return decorate
 
 
-def _reason_to_roll_back(response: Response, decision: _Decision) -> str | None:
+def _commit(current: Session) -> None:
+    """Commit. If the request has only read, do it without the session's own way, which takes longer than the COMMIT."""
+    transaction = current.get_transaction()
+    if transaction is None or current.in_nested_transaction() or "callbacks" in current.info:
+        current.commit()
+        return
+    connections = transaction.connections
+    if any(map(writes_of, connections)) or not current._is_clean():
+        current.commit()
+        return
+    for connection in connections:
+        connection.commit()
+    transaction.close()
+    current.expire_all()  # a stream or a teardown may use the objects in another transaction
+
+
+def _roll_back(current: Session) -> None:
+    """Roll back; a connection that is dead has done so."""
+    try:
+        current.rollback()
+    except DBAPIError:
+        current.invalidate()
+
+
+def _reason_to_roll_back(response: Response, decision: Decision) -> str | None:
     """Return why the response must not commit; None if it commits."""
     if decision.commit_failed:
         return "a commit that failed"
@@ -95,81 +133,83 @@ def _reason_to_roll_back(response: Response, decision: _Decision) -> str | None:
     return "set_rollback(True)" if decision.rollback else None
 
 
-def _await_response(_sender: Flask, **_: object) -> None:
-    """Note that a response will decide about the session of this request."""
-    _decisions[current_scope()] = _Decision()
-    request.environ["app.dispatched"] = True
+def _dispatch(full_dispatch_request: Callable[..., Response], *context: Any) -> Response:
+    """Answer a request, then commit; answer a commit that fails as if the view had raised its error.
 
-
-def _note_unhandled() -> None:
-    """Note that the handler for 500 will answer: whatever it says, the response must not commit."""
-    decision = _decisions.get(current_scope())
-    if decision is not None:
-        decision.unhandled = True
-
-
-def _answer(finalize_request: Callable[..., Response], *args: Any, from_error_handler: bool = False) -> Response:
-    """Make the response, then commit; answer a commit that fails as if the view had raised its error."""
-    *flask_context, _ = args  # Flask 3.2 passes its context first.
-    decision = _decisions.setdefault(current_scope(), _Decision())
-    # Flask calls this with True for the answer to an exception that no other handler has taken.
-    decision.unhandled |= from_error_handler
-
-    response = finalize_request(*args, from_error_handler=from_error_handler)
-    if decision.commit_failed and response.status_code < 400:
-        response = finalize_request(*flask_context, InternalServerError(), from_error_handler=True)
-        if response.status_code < 400:
-            response = current_app.make_response(InternalServerError())
+    What `full_dispatch_request` raises commits nothing: `_answer_unhandled` rolls back.
+    """
+    decision = await_response()
+    response = full_dispatch_request(*context)
+    if "Location" in response.headers:
+        response.get_wsgi_headers(request.environ)  # one that is no URL must fail before the commit
     try:
-        response = session_commit(response)
+        session_commit(response)
     except Exception as error:  # noqa: BLE001 (every error is answered)
         decision.commit_failed = True
-        current_app.logger.warning("commit failed: %s", error)
-        response.close()
-        forget_answer()
-        handle_user_exception: Callable[..., Any] = current_app.handle_user_exception
-        return _answer(finalize_request, *flask_context, handle_user_exception(*flask_context, error))
+        current_app.logger.debug("rollback because the commit failed: %s", error)
+        _close(response)
+        forget_answer(decision.stored_session)
+        response = session_commit(_answer_failed_commit(error, decision.stored_session, *context))
+    if not decision.made:
+        decision.made = True
+        keep_session(response)
+    return response
 
+
+def _answer_unhandled(handle_exception: Callable[..., Response], *args: Any) -> Response:
+    """Answer an exception that no handler but that for 500 takes, and roll back whatever that handler says."""
+    decision = getattr(request_context(), "decision", None) or await_response()
+    decision.unhandled = True
+    response = session_commit(handle_exception(*args))
     decision.made = True
     keep_session(response)
     return response
 
 
-def _end_context(teardown: Callable[[], None], error: BaseException | None) -> None:
-    """Run the teardown functions, then report what nobody has committed."""
-    began = session.registry.has()
+def _close(response: Response) -> None:
+    """Close a response that is not sent; log what fails, it would hide why."""
     try:
-        teardown()
-    finally:
-        if session.registry.has():
-            decision = _decisions.get(current_scope())
-            late = not began or (decision is not None and decision.made)
-            dispatched = in_request() and "app.dispatched" in request.environ
-            report_uncommitted(current_app, expected=None if late else error, answered=late or dispatched)
+        response.close()
+    except Exception:
+        current_app.logger.exception("the response that could not be committed failed to close")
 
 
-if engine.dialect.name == "sqlite":
-
-    @event.listens_for(session_factory, "after_transaction_create")
-    def _choose_begin(begun: Session, transaction: SessionTransaction) -> None:
-        """Take SQLite's only write lock at once in a request that may write; let the others wait, not fail.
-
-        A transaction that has read and then writes is refused if another has written meanwhile
-        (https://www.sqlite.org/isolation.html, SQLITE_BUSY_SNAPSHOT).
-        """
-        if transaction.parent is None:
-            may_write = _may_write(begun)
-            if may_write or "sqlite_begin" in begun.execution_options:
-                mode = {"sqlite_begin": "IMMEDIATE" if may_write else "DEFERRED"}
-                begun.execution_options = begun.execution_options.union(mode)
+def _answer_failed_commit(error: Exception, stored_session: dict[str, Any] | None, *context: Any) -> Response:
+    """Let the app's handlers answer the error of a commit, and never with a success."""
+    app: Any = current_app
+    try:
+        response: Response = app.finalize_request(*context, app.handle_user_exception(*context, error))
+    except Exception as unhandled:  # noqa: BLE001 (as Flask does: the handler for 500 answers what no other one takes)
+        response = app.handle_exception(*context, unhandled)
+    if response.status_code < 400:  # a handler of the error has redirected, or said that all is well
+        forget_answer(stored_session)
+        response = app.finalize_request(*context, app.handle_user_exception(*context, InternalServerError()))
+    return response if response.status_code >= 400 else app.make_response(InternalServerError())
 
 
-def _may_write(begun: Session) -> bool:
-    """Return whether this is the session of a request whose response decides and whose method may write."""
-    scope = current_scope()
-    if session.registry.registry.get(scope) is not begun or not in_request() or request.method in SAFE_METHODS:
-        return False
-    decision = _decisions.get(scope)
-    if decision is None:  # a URL converter, before the request is dispatched; or a copy of its context, after
-        return "app.dispatched" not in request.environ
-    return not (decision.made or decision.commit_failed)
+def _report(left: Session, began: bool, error: BaseException | None) -> None:
+    """Report what nobody has committed, as a context ends; `began` says that the session is older than the teardown.
+
+    An error that ends the context explains the loss, but not that of work which came after the decision.
+    """
+    decision = current_decision()
+    in_body = isinstance(current_scope(), Stream)  # `stream_with_context` ends its context with the body
+    after_decision = not began or in_body or (decision is not None and decision.made)
+    in_dispatched_request = in_request() and "app.dispatched" in request.environ
+    expected = None if after_decision else error
+    report_uncommitted(left, current_app, expected=expected, answered=after_decision or in_dispatched_request)
+
+
+@event.listens_for(session_factory, "after_begin")
+def _lock_first(begun: Session, transaction: SessionTransaction, connection: Connection) -> None:
+    """Lock at once, from the third attempt of a request on, what it has lost before.
+
+    Not in a request that also uses other connections: they would wait for its lock.
+    """
+    attempt = current_attempt()
+    if attempt is None or transaction.parent is not None:
+        return
+    if session.registry.registry.get(request_context()) is begun:
+        attempt.others -= 1
+        if attempt.number > 2 and not attempt.others:
+            lock_first(connection, attempt.follows)

@@ -1,35 +1,44 @@
 """Work that nobody has committed: how it is noted, and reported before it is lost. Edit only to report it elsewhere."""
 
+import logging
 import re
+from functools import lru_cache
 from typing import Any
 
 from flask import Flask
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, ExecutionContext
 from sqlalchemy.orm import Session
 
-from app.db import engine, session
+from app.db import engine
+from app.engines import before_statements
+
+logger = logging.getLogger(__name__)
 
 _COMMENTS = re.compile(r"(?:\s+|--[^\n]*|/\*.*?\*/)*", re.DOTALL)
 _WRITE = re.compile(
-    r"(INSERT|UPDATE|DELETE|REPLACE|MERGE|CREATE|ALTER|DROP|TRUNCATE"
+    r"(INSERT|UPDATE|DELETE|REPLACE|MERGE|CREATE|ALTER|DROP|TRUNCATE|CALL|DO|COPY|LOAD"
     r"|WITH\b.*\b(INSERT\s+INTO|(?<!FOR\s)UPDATE|DELETE\s+FROM|MERGE\s+INTO))\b",
     re.IGNORECASE | re.DOTALL,
+)
+_SAVEPOINT = re.compile(
+    r"(?:(?P<back>ROLLBACK(?:\s+\w+)?\s+TO)\s+(?:SAVEPOINT\s+)?|SAVEPOINT\s+)(?P<name>[^\s;]+)", re.IGNORECASE
 )
 _QUOTED = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
 
 
-def report_uncommitted(app: Flask, *, expected: BaseException | None, answered: bool) -> None:
+def report_uncommitted(left: Session, app: Flask | None, *, expected: BaseException | None, answered: bool) -> None:
     """Log what is about to be lost, unless an error explains it; under `TESTING` raise it.
 
     :raises RuntimeError: under `TESTING`, if the work was done after the response, or belongs to none.
     """
-    work = _uncommitted_work(session()) if session.registry.has() else []
+    work = _uncommitted_work(left)
+    log = logger if app is None else app.logger
     if work and expected is not None:
-        app.logger.debug("rollback because of %s", type(expected).__name__)
+        log.debug("rollback because of %s", type(expected).__name__)
     elif work:
         message = f"Discarded what nobody has committed: {', '.join(work)}."
-        app.logger.error(message)
-        if app.testing and answered:
+        log.error(message)
+        if app is not None and app.testing and answered:
             raise RuntimeError(message)
 
 
@@ -38,27 +47,37 @@ def _uncommitted_work(session: Session) -> list[str]:
     changed = [obj for obj in session.dirty if session.is_modified(obj)]
     unsaved = [f"an unsaved {type(obj).__name__}" for obj in (*session.new, *changed, *session.deleted)]
     transaction = session.get_transaction()
-    connections = transaction.connections if transaction is not None else ()
-    writes = dict.fromkeys(write for connection in connections for write in connection.info.get("writes", ()))
+    connections = [c for c in transaction.connections if not c.invalidated] if transaction is not None else []
+    writes = dict.fromkeys(write for connection in connections for write in writes_of(connection))
     return [*unsaved, *(write for write in writes if not write.startswith("SAVEPOINT"))]
 
 
-@event.listens_for(engine, "begin")
-def _forget_writes(connection: Connection) -> None:
-    """Start a transaction that has written nothing."""
-    connection.info["writes"] = []
+def writes_of(connection: Connection) -> list[str]:
+    """Return what a connection has written in its transaction, in a few words for each statement, and its savepoints."""
+    writes: list[str] = connection.info["transaction"].get("writes", [])
+    return writes
 
 
-@event.listens_for(engine, "after_cursor_execute")
-def _note_write(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+def _note_write(_cursor: Any, statement: str, _parameters: Any, context: ExecutionContext) -> None:
     """Note the kind and the table of a statement that writes, whoever sends it: ORM, Core or text."""
-    if statement.startswith("SELECT"):
+    write = None if statement.startswith("SELECT") else _write_in(statement)
+    if write is None:
         return
-    writes = connection.info.setdefault("writes", [])
+    writes = context.root_connection.info["transaction"].setdefault("writes", [])
+    if not write.startswith("ROLLBACK TO "):
+        writes.append(write)
+    elif (savepoint := write.removeprefix("ROLLBACK TO ")) in writes:
+        del writes[writes.index(savepoint) :]
+
+
+@lru_cache(maxsize=1000)
+def _write_in(statement: str) -> str | None:
+    """Return what a statement writes, in a few words, or what it does with a savepoint; None if it does neither."""
     bare = statement[_COMMENTS.match(statement).end() :]  # type: ignore[union-attr] # it matches anything
-    if bare.startswith("SAVEPOINT"):
-        writes.append(bare)
-    elif bare.startswith("ROLLBACK TO "):
-        del writes[writes.index(bare.removeprefix("ROLLBACK TO ")) :]
-    elif _WRITE.match(_QUOTED.sub("_", bare) if bare[:4].upper() == "WITH" else bare):
-        writes.append(" ".join(bare.split(maxsplit=3)[:3]))
+    if savepoint := _SAVEPOINT.match(bare):
+        return f"{'ROLLBACK TO ' if savepoint['back'] else ''}SAVEPOINT {savepoint['name'].lower()}"
+    is_write = _WRITE.match(_QUOTED.sub("_", bare) if bare[:4].upper() == "WITH" else bare)
+    return " ".join(bare.split(maxsplit=3)[:3]) if is_write else None
+
+
+before_statements(engine, _note_write)

@@ -19,6 +19,8 @@ except ClickException as error:  # a setting that cannot work
     raise CommandError(error.message) from None
 
 SQLITE = engine.dialect.name == "sqlite"
+PATIENCE = 3600
+"""How long to wait for another process that migrates the same database, in seconds."""
 
 
 @contextmanager
@@ -37,6 +39,38 @@ def foreign_keys_off(connection: Connection) -> Iterator[None]:
         sqlite.execute("PRAGMA foreign_keys = ON")
 
 
+@contextmanager
+def locked(connection: Connection) -> Iterator[None]:
+    """Let one process after the other migrate a database: who comes later reads the version that the first has left.
+
+    :raises alembic.util.CommandError: if the other one takes longer than `PATIENCE`.
+    """
+    if SQLITE:  # BEGIN IMMEDIATE is the lock
+        before = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {PATIENCE * 1000}")
+        connection.rollback()
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {before}")
+        return
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{PATIENCE}s'")
+        take, release = "SELECT pg_advisory_lock(7310580)", "SELECT pg_advisory_unlock(7310580)"
+    else:  # the names of locks are those of the whole server
+        name = "SUBSTRING(CONCAT('migrations of ', DATABASE()), 1, 64)"
+        take, release = f"SELECT GET_LOCK({name}, {PATIENCE})", f"SELECT RELEASE_LOCK({name})"
+    if connection.exec_driver_sql(take).scalar() == 0:
+        raise CommandError(f"Another process has been migrating this database for {PATIENCE} seconds.")
+    connection.commit()  # the version must be read in a transaction that begins after the lock
+    try:
+        yield
+    finally:
+        connection.rollback()
+        connection.exec_driver_sql(release)
+        connection.commit()
+
+
 def check_foreign_keys(*_: Any, **__: Any) -> None:
     """Refuse to commit a migration that leaves rows without their parent.
 
@@ -50,7 +84,7 @@ def check_foreign_keys(*_: Any, **__: Any) -> None:
 
 
 def run_migrations(**target: Any) -> None:
-    """Run the migrations, each in a transaction of its own."""
+    """Run the migrations, each in a transaction of its own, or all in one that holds the lock of SQLite."""
     context.configure(
         **target,
         target_metadata=Base.metadata,
@@ -61,7 +95,7 @@ def run_migrations(**target: Any) -> None:
         on_version_apply=check_foreign_keys,
         # Alembic expects of SQLite that DDL does not roll back; with the app's BEGIN it does.
         transactional_ddl=True if SQLITE else None,
-        transaction_per_migration=True,
+        transaction_per_migration=not SQLITE,
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -75,4 +109,6 @@ if context.is_offline_mode():
     run_migrations(dialect_name=engine.dialect.name, literal_binds=True)
 else:
     with engine.connect() as connection, foreign_keys_off(connection):
-        run_migrations(connection=connection)
+        connection.execution_options(sqlite_begin="IMMEDIATE")
+        with locked(connection):
+            run_migrations(connection=connection)

@@ -14,6 +14,10 @@ for name in [name for name in os.environ if name.startswith(("DATABASE_", "SQLIT
     del os.environ[name]
 os.environ.pop("SECRET_KEY", None)
 os.environ["PYTHON_DOTENV_DISABLED"] = "1"
+# {% if cookiecutter.tasks %}
+for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
+    os.environ.pop(name, None)
+# {% endif %}
 
 # A folder of its own for each run and each xdist worker: two runs at once do not meet.
 FOLDER = Path(tempfile.mkdtemp(prefix=f"test-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}-"))

@@ -113,3 +113,14 @@ def test_a_server_that_is_a_command_itself_is_refused_too() -> None:
         pytest.raises(SettingError, match="SECRET_KEY is not set"),
     ):
         create_app()
+
+
+def test_an_app_that_serves_nobody_needs_no_secret() -> None:
+    assert create_app({"SERVING": False}).secret_key is None
+
+
+def test_a_number_may_have_a_least_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSACTION_ATTEMPTS", "0")
+
+    with pytest.raises(SettingError, match="TRANSACTION_ATTEMPTS '0' is not a whole number of attempts, 1 or more"):
+        create_app()

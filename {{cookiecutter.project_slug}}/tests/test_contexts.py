@@ -11,7 +11,12 @@ from app.contexts import current_scope, has_work_at_close, in_request
 
 def test_flask_has_the_methods_that_are_wrapped() -> None:
     for name, last_parameter in (
+        ("full_dispatch_request", "self"),
         ("finalize_request", "from_error_handler"),
+        ("handle_user_exception", "e"),
+        ("handle_exception", "e"),
+        ("handle_http_exception", "e"),
+        ("app_context", "self"),
         ("do_teardown_request", "exc"),
         ("do_teardown_appcontext", "exc"),
     ):
@@ -51,5 +56,9 @@ def test_a_request_is_the_scope_even_in_a_context_of_the_caller(app: Flask) -> N
     assert isinstance(nested, AppContext)
 
 
-def test_the_innermost_contexts_are_known_to_flask() -> None:
-    assert "app_ctx" in vars(flask.globals)
+def test_the_innermost_contexts_are_known_to_flask(app: Flask) -> None:
+    assert "_cv_app" in vars(flask.globals)
+    if "request_ctx" in vars(flask.globals):
+        assert "_cv_request" in vars(flask.globals)
+        with app.test_request_context() as context:
+            assert isinstance(context._cv_tokens[-1][1], AppContext)

@@ -1,15 +1,23 @@
 """Tests of app/database_errors.py, with errors that a database raises."""
 
+import logging
 from collections.abc import Callable
 
 import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from flask.typing import ResponseReturnValue
 from sqlalchemy import CheckConstraint, UniqueConstraint, create_engine, text
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Mapped, Session, mapped_column, scoped_session
 
-from app.database_errors import http_error
+from app.database_errors import as_http_error
 from app.db import engine
-from tests.things import Part, TestBase, Thing
+from app.transactions import set_rollback
+from tests.conftest import Route
+from tests.problems import problem
+from tests.things import Part, TestBase, Thing, saved
 
 
 class Place(TestBase):
@@ -54,7 +62,7 @@ def test_values_that_are_taken_are_a_conflict_that_names_them(
 ) -> None:
     model = {"things": Thing, "places": Place}[table]
 
-    told = http_error(error_of(lambda: model(**values).save()))
+    told = as_http_error(error_of(lambda: model(**values).save()))
 
     assert told is not None
     assert told.code == 409
@@ -64,14 +72,14 @@ def test_values_that_are_taken_are_a_conflict_that_names_them(
 def test_a_reference_to_nothing_is_a_conflict(session: scoped_session[Session]) -> None:
     Part(thing_id=99).save()
 
-    told = http_error(error_of(session.commit))
+    told = as_http_error(error_of(session.commit))
 
     assert told is not None
     assert told.code == 409
 
 
 def test_a_value_that_a_check_refuses_is_unprocessable() -> None:
-    told = http_error(error_of(lambda: Place(row=1, shelf=0).save()))
+    told = as_http_error(error_of(lambda: Place(row=1, shelf=0).save()))
 
     assert told is not None
     assert told.code == 422
@@ -83,7 +91,9 @@ def test_a_database_that_is_busy_asks_to_try_again(session: scoped_session[Sessi
         waiting.rollback()
         writer.exec_driver_sql("DELETE FROM things")
 
-        told = http_error(error_of(lambda: waiting.execution_options(sqlite_begin="IMMEDIATE").begin()))
+        told = as_http_error(
+            error_of(lambda: waiting.execution_options(sqlite_begin="IMMEDIATE").exec_driver_sql("SELECT 1"))
+        )
         waiting.invalidate()
 
     assert told is not None
@@ -92,7 +102,7 @@ def test_a_database_that_is_busy_asks_to_try_again(session: scoped_session[Sessi
 
 
 def test_a_database_that_cannot_be_reached_asks_to_try_again_later() -> None:
-    told = http_error(error_of(create_engine("sqlite:////nowhere/at/all").connect))
+    told = as_http_error(error_of(create_engine("sqlite:////nowhere/at/all").connect))
 
     assert told is not None
     assert told.code == 503
@@ -105,7 +115,7 @@ def test_a_pool_without_a_free_connection_asks_to_try_again() -> None:
         error = error_of(small.connect)
     small.dispose()
 
-    told = http_error(error)
+    told = as_http_error(error)
 
     assert isinstance(error, PoolTimeoutError)
     assert told is not None
@@ -114,8 +124,101 @@ def test_a_pool_without_a_free_connection_asks_to_try_again() -> None:
 
 @pytest.mark.parametrize("statement", ["SELECT * FROM nowhere", "INSERT INTO things (size) VALUES (1)", "SELEC"])
 def test_a_mistake_of_the_app_is_left_to_the_log(session: scoped_session[Session], statement: str) -> None:
-    assert http_error(error_of(lambda: session.execute(text(statement)))) is None
+    assert as_http_error(error_of(lambda: session.execute(text(statement)))) is None
 
 
 def test_an_error_that_is_not_of_the_database_is_left_alone() -> None:
-    assert http_error(ValueError("of the app")) is None
+    assert as_http_error(ValueError("of the app")) is None
+
+
+def test_a_value_that_is_taken_is_a_conflict(
+    client: FlaskClient, route: Route, caplog: pytest.LogCaptureFixture
+) -> None:
+    def view() -> ResponseReturnValue:
+        Thing(name="box").save()
+        return "", 201
+
+    route(view)
+
+    assert client.post("/").status_code == 201
+    assert problem(client.post("/"))["errors"] == [{"field": "name", "message": "already taken"}]
+    assert saved() == ["box"]
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def test_an_error_of_the_commit_is_answered_like_one_of_the_view(
+    client: FlaskClient, route: Route, session: scoped_session[Session]
+) -> None:
+    def view() -> ResponseReturnValue:
+        session.add_all([Thing(name="box"), Thing(name="box")])
+        return "", 201
+
+    route(view)
+
+    assert problem(client.post("/"))["errors"] == [{"field": "name", "message": "already taken"}]
+    assert saved() == []
+
+
+def test_a_reference_to_nothing_is_a_conflict_when_it_is_committed(client: FlaskClient, route: Route) -> None:
+    def view() -> ResponseReturnValue:
+        Part(thing_id=99).save()
+        return "", 201
+
+    route(view)
+
+    assert problem(client.post("/"))["status"] == 409
+
+
+def test_a_mistake_of_the_app_stays_an_error(
+    client: FlaskClient, route: Route, session: scoped_session[Session]
+) -> None:
+    route(lambda: str(session.execute(text("SELECT * FROM nowhere"))))
+
+    with pytest.raises(OperationalError, match="nowhere"):
+        client.get("/view")
+
+
+@pytest.mark.parametrize("handled", [409, Exception, SQLAlchemyError, IntegrityError])
+def test_a_handler_of_the_app_comes_first(
+    app: Flask, client: FlaskClient, route: Route, handled: type[Exception] | int
+) -> None:
+    app.register_error_handler(handled, lambda _: ("mine", 400))
+
+    def view() -> ResponseReturnValue:
+        Thing(name="box").save()
+        Thing(name="box").save()
+        return ""
+
+    route(view)
+
+    assert client.post("/").text == "mine"
+
+
+def test_an_error_that_the_app_does_not_handle_is_rolled_back_always(client: FlaskClient, route: Route) -> None:
+    def view() -> ResponseReturnValue:
+        Thing(name="box").save()
+        set_rollback(False)
+        Thing(name="box").save()
+        return ""
+
+    route(view)
+
+    assert client.post("/").status_code == 409
+    assert saved() == []
+
+
+def test_a_pool_without_a_free_connection_is_answered_and_logged(
+    client: FlaskClient, route: Route, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = create_engine(engine.url, pool_size=1, max_overflow=0, pool_timeout=0.01)
+
+    def view() -> ResponseReturnValue:
+        with small.connect(), small.connect():
+            return ""
+
+    route(view)
+    response = client.post("/")
+    small.dispose()
+
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+    assert [record.levelname for record in caplog.records] == ["ERROR"]

@@ -2,10 +2,13 @@
 
 import pytest
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.orm.exc import StaleDataError
 
-from tests.things import Part, Thing, saved
+from app.db import session_factory
+from app.models import OutdatedError
+from tests.things import Page, Part, Thing, saved
 
 pytestmark = pytest.mark.usefixtures("things")
 
@@ -60,3 +63,28 @@ def test_what_the_database_checks_at_the_end_fails_the_commit(session: scoped_se
 
 def test_constraints_have_names() -> None:
     assert {constraint.name for constraint in Thing.__table__.constraints} == {"pk_things", "uq_things_name"}  # type: ignore[attr-defined] # typed as a FromClause
+
+
+def test_a_versioned_model_refuses_a_change_of_what_has_been_changed(session: scoped_session[Session]) -> None:
+    page = Page(text="one").save()
+    session.commit()
+    assert page.version == 1
+    with session_factory() as other:
+        other.get_one(Page, page.id).text = "two"
+        other.commit()
+
+    with pytest.raises((StaleDataError, OperationalError)):  # SQLite refuses the stale writer itself
+        page.update(text="three")
+    session.rollback()
+
+    assert page.update(text="four").version == 3
+
+
+def test_a_versioned_model_refuses_a_change_of_what_the_client_has_not_seen() -> None:
+    page = Page(text="one").save().update(text="two", version=1)
+    assert page.version == 2
+
+    with pytest.raises(OutdatedError, match="has version 2, and the change was made to version 1"):
+        page.update(text="three", version=1)
+
+    assert (page.text, page.version) == ("two", 2)

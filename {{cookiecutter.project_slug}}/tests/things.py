@@ -4,7 +4,7 @@ from sqlalchemy import ForeignKey, MetaData, String, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.db import session_factory
-from app.models import Base
+from app.models import Base, Versioned
 
 
 class TestBase(Base):
@@ -34,6 +34,15 @@ class Part(TestBase):
     id: Mapped[int] = mapped_column(primary_key=True)
     thing_id: Mapped[int] = mapped_column(ForeignKey("things.id", deferrable=True, initially="DEFERRED"))
     thing: Mapped[Thing] = relationship(back_populates="parts")
+
+
+class Page(Versioned, TestBase):
+    """Something that two people edit."""
+
+    __tablename__ = "pages"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(String(100))
 
 
 def saved() -> list[str]:

@@ -1,9 +1,8 @@
 """The documentation of the API: `/openapi.json` for programs, and Swagger UI at `/docs` for people."""
 
 from importlib.resources import files
-from typing import Any
 
-from flask import Blueprint, Response, current_app, make_response, render_template, request, send_from_directory
+from flask import Blueprint, Response, current_app, make_response, render_template, request
 from flask_openapi3.models import APISpec
 from flask_openapi3.models.components import Components
 from flask_openapi3.models.info import Info
@@ -12,9 +11,11 @@ from flask_openapi3.models.server import Server
 from app.api.problems import SCHEMAS
 from app.api.resource import Resource
 
-blueprint = Blueprint("docs", __name__, template_folder="templates", static_folder="static", static_url_path="/docs")
 TITLE = "{{ cookiecutter.project_name }}"
+
+# Its files come with its package.
 SWAGGER_UI = str(files("flask_openapi3_swagger") / "templates" / "swagger")
+blueprint = Blueprint("docs", __name__, static_folder=SWAGGER_UI, static_url_path="/docs/swagger-ui")
 
 # No script but the app's own files runs on the page, and it asks nobody else for anything.
 CONTENT_SECURITY_POLICY = (
@@ -24,10 +25,17 @@ CONTENT_SECURITY_POLICY = (
 
 
 @blueprint.get("/openapi.json")
-def openapi() -> dict[str, Any]:
-    """Describe the API (OpenAPI 3.1)."""
+def openapi() -> Response:
+    """Describe the API (OpenAPI 3.1).
+
+    :raises ValueError: if two resources have different models of one name, which would hide each other.
+    """
     resources = [resource for resource in current_app.blueprints.values() if isinstance(resource, Resource)]
-    schemas = {name: schema for resource in resources for name, schema in resource.components_schemas.items()}
+    schemas = SCHEMAS.copy()
+    for resource in resources:
+        for name, schema in resource.components_schemas.items():
+            if schemas.setdefault(name, schema) != schema:
+                raise ValueError(f"Two resources have a model {name}: rename one.")
     spec = APISpec(
         openapi="3.1.0",
         info=Info(
@@ -38,9 +46,9 @@ def openapi() -> dict[str, Any]:
         servers=[Server(url=request.script_root or "/")],
         tags=[tag for resource in resources for tag in resource.tags],
         paths={path: operations for resource in resources for path, operations in resource.paths.items()},
-        components=Components(schemas=SCHEMAS | schemas),
+        components=Components(schemas=schemas),
     )
-    return spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return Response(spec.model_dump_json(by_alias=True, exclude_unset=True), mimetype="application/json")
 
 
 @blueprint.get("/docs")
@@ -49,9 +57,3 @@ def page() -> Response:
     response = make_response(render_template("docs.html", title=TITLE))
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     return response
-
-
-@blueprint.get("/docs/swagger-ui/<path:name>")
-def swagger_ui(name: str) -> Response:
-    """Serve a file of Swagger UI, which its package brings."""
-    return send_from_directory(SWAGGER_UI, name)

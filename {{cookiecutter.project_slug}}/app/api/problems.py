@@ -1,4 +1,4 @@
-"""The problems that a resource answers, as `app/errors.py` makes them: which fields are at fault, and their description."""
+"""How a resource names the fields that are at fault, and describes its problems: edit together with app/errors.py."""
 
 from http import HTTPStatus
 from typing import Any, NoReturn
@@ -7,27 +7,25 @@ from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 from werkzeug.exceptions import UnprocessableEntity
 
-from app.errors import PROBLEM
+from app.errors import PROBLEM, FieldError
+
+MAX_ERRORS = 20
+"""How many fields are named: a client could send a million that are wrong."""
 
 
-class InvalidFields(UnprocessableEntity):
+class InvalidFieldsError(FieldError, UnprocessableEntity):
     """422: fields of the request are at fault."""
-
-    def __init__(self, error: ValidationError) -> None:
-        """Name each field, and what is wrong with it."""
-        self.errors = [
-            {"field": ".".join(map(str, detail["loc"])), "message": detail["msg"]}
-            for detail in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-        super().__init__("; ".join(f"{fault['field']}: {fault['message']}" for fault in self.errors))
 
 
 def refuse_fields(error: ValidationError) -> NoReturn:
-    """Answer a request whose fields are at fault.
+    """Refuse a request whose fields are at fault.
 
-    :raises InvalidFields: always.
+    :raises InvalidFieldsError: always.
     """
-    raise InvalidFields(error) from error
+    faults = error.errors(include_url=False)[:MAX_ERRORS]
+    errors = [{"field": ".".join(map(str, fault["loc"]))[:100], "message": fault["msg"]} for fault in faults]
+    detail = "; ".join(": ".join(filter(None, named.values())) for named in errors)
+    raise InvalidFieldsError(detail, [named for named in errors if named["field"]]) from error
 
 
 class FieldAtFault(BaseModel):

@@ -6,9 +6,9 @@ from flask import url_for
 from pydantic import BaseModel
 from sqlalchemy import select
 
-from app.api.fields import Answer, Body, Email, Page, PageQuery, Text, stored_in
+from app.api.fields import Answer, Body, Changes, Email, Page, PageQuery, Text, stored_in
 from app.api.problems import problems
-from app.api.resource import Resource, get_or_404, page_of
+from app.api.resource import Resource, as_stored, get_or_404, page_of
 from app.models import User
 
 resource = Resource("users", __name__)
@@ -27,11 +27,8 @@ class NewUser(Body):
     email: Email = stored_in(User.email)
 
 
-class UserChanges(Body):
+class UserChanges(Changes, NewUser):
     """What can be changed; what is left out stays."""
-
-    name: Text = stored_in(User.name, required=False)
-    email: Email = stored_in(User.email, required=False)
 
 
 class UserAnswer(Answer):
@@ -57,7 +54,7 @@ def index(query: PageQuery) -> UserPage:
 def create(body: NewUser) -> tuple[UserAnswer, int, dict[str, str]]:
     """Add a user."""
     user = User(**body.model_dump()).save()
-    return UserAnswer.model_validate(user), 201, {"Location": url_for("users.show", user_id=user.id)}
+    return UserAnswer.model_validate(as_stored(user)), 201, {"Location": url_for("users.show", user_id=user.id)}
 
 
 @resource.get("/<int:user_id>", responses={200: UserAnswer, **problems(404)})
@@ -70,7 +67,7 @@ def show(path: UserPath) -> UserAnswer:
 def update(path: UserPath, body: UserChanges) -> UserAnswer:
     """Change a user."""
     user = get_or_404(User, path.user_id).update(**body.model_dump(exclude_unset=True))
-    return UserAnswer.model_validate(user)
+    return UserAnswer.model_validate(as_stored(user))
 
 
 @resource.delete("/<int:user_id>", responses={204: None, **problems(404, 409)})

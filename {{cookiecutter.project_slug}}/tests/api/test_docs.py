@@ -3,9 +3,12 @@
 import re
 from typing import Any
 
+import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from app.api.fields import Body
+from app.api.resource import Resource
 from tests.api import test_resource
 
 
@@ -18,7 +21,30 @@ def test_the_api_is_described(app: Flask, client: FlaskClient) -> None:
     create = description["paths"]["/things"]["post"]
     assert (create["operationId"], create["summary"], create["tags"]) == ("things_create", "Add a thing.", ["things"])
     assert {"201", "422", "default"} <= create["responses"].keys()
-    assert {"NewThing", "ThingAnswer", "Problem"} <= description["components"]["schemas"].keys()
+    assert create["responses"]["default"]["content"].keys() == {"application/problem+json"}
+    schemas = description["components"]["schemas"]
+    assert {"called", "id"} == schemas["ThingAnswer"]["properties"].keys()
+    assert schemas["NewThing"]["properties"]["name"]["pattern"]
+    assert "errors" not in schemas["Problem"]["required"]
+    assert {"name": "things"} in description["tags"]
+
+
+def test_two_models_of_one_name_are_refused(app: Flask, client: FlaskClient) -> None:
+    class NewThing(Body):
+        """Another one."""
+
+    other = Resource("others", __name__)
+
+    def create(body: Body) -> str:
+        return ""
+
+    create.__annotations__["body"] = NewThing
+    other.post("")(create)
+    app.register_blueprint(test_resource.resource)
+    app.register_blueprint(other)
+
+    with pytest.raises(ValueError, match="have a model NewThing: rename one"):
+        client.get("/openapi.json")
 
 
 def test_the_description_names_the_path_that_the_app_is_mounted_at(client: FlaskClient) -> None:
@@ -39,8 +65,16 @@ def test_every_file_that_the_page_needs_is_served_by_the_app(client: FlaskClient
 def test_the_page_allows_no_script_but_the_files_of_the_app(client: FlaskClient) -> None:
     response = client.get("/docs")
 
-    assert "script-src 'self';" in response.headers["Content-Security-Policy"]
-    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    assert set(response.headers["Content-Security-Policy"].split("; ")) == {
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    }
     assert not re.search(r"<script(?![^>]*src=)|<style|\bon\w+=", response.text)
 
 

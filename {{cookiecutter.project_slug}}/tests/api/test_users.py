@@ -30,7 +30,7 @@ def test_a_user_that_was_added_is_shown(client: FlaskClient) -> None:
 
 def test_users_are_listed_by_id_in_pages(client: FlaskClient) -> None:
     for number in range(5):
-        User(name=f"User {number}", email=f"{number}@example.com").save()
+        User(name=f"User {9 - number}", email=f"{9 - number}@example.com").save()
 
     page: dict[str, Any] = client.get("/users?page=2&per_page=2").get_json()
 
@@ -92,6 +92,7 @@ def test_an_address_is_stored_in_lower_case_and_belongs_to_one_user(client: Flas
         ("email", "x" * 251 + "@b.c"),
         ("email", "ada"),
         ("email", 7),
+        ("name", 7),
         ("id", 2),
     ],
 )

@@ -1,0 +1,80 @@
+"""What is to happen after the commit, and only then: edit only if your rule differs."""
+
+import logging
+from collections.abc import Callable
+
+from flask import Flask, current_app
+from sqlalchemy import event
+from sqlalchemy.orm import Session, SessionTransaction
+
+from app.db import session, session_factory
+from app.decisions import awaits_response
+from app.streams import own_session
+
+logger = logging.getLogger(__name__)
+
+
+def on_commit(callback: Callable[[], object]) -> None:
+    """Call `callback()` once, when the outermost transaction has been committed; at once if there is none.
+
+    It is forgotten if the transaction, or the savepoint in which this was called, is rolled back. The callbacks run in
+    the order of these calls, each with a session of its own, which only `with transaction():` commits. One that
+    raises is logged, and changes nothing.
+    """
+    if not (awaits_response() or session.registry.has()):
+        _call(callback)
+        return
+    current = session()
+    if is_decided_elsewhere(current) or current.in_transaction():
+        current.info.setdefault("callbacks", []).append((current.get_nested_transaction(), callback))
+    else:
+        _call(callback)
+
+
+def run_callbacks(committed: Session) -> None:
+    """Call, once, what waits for the commit of a session."""
+    for _, callback in committed.info.pop("callbacks", ()):
+        _call(callback)
+
+
+def _call(callback: Callable[[], object]) -> None:
+    """Call one callback; log it if it fails."""
+    app: Flask | None = current_app or None
+    try:
+        with own_session(app):
+            callback()
+    except Exception:
+        logger.exception("a callback of on_commit failed: %r", callback)
+
+
+@event.listens_for(session_factory, "after_commit")
+def _note_commit(committed: Session) -> None:
+    """Note which transaction, or which savepoint, was committed: SQLAlchemy tells both by this event."""
+    if "callbacks" in committed.info:
+        committed.info["committed"] = committed.get_nested_transaction() or committed.get_transaction()
+
+
+@event.listens_for(session_factory, "after_transaction_end")
+def _end(ended: Session, transaction: SessionTransaction) -> None:
+    """Keep, forget or call the callbacks of a transaction or a savepoint that has ended."""
+    callbacks = ended.info.get("callbacks")
+    if not callbacks or not (transaction.nested or transaction.parent is None):
+        return
+    committed = ended.info.pop("committed", None) is transaction
+    if transaction.nested:  # they now belong to what is around the savepoint
+        around = ended.get_nested_transaction()
+        ended.info["callbacks"] = [
+            (around if savepoint is transaction else savepoint, callback)
+            for savepoint, callback in callbacks
+            if committed or savepoint is not transaction
+        ]
+    elif not committed:
+        del ended.info["callbacks"]
+    elif transaction.connections or not is_decided_elsewhere(ended):
+        run_callbacks(ended)
+    # else: a commit without work says nothing yet; `session_commit` or the block will, and calls them.
+
+
+def is_decided_elsewhere(current: Session) -> bool:
+    """Return whether the response, or a `with transaction():`, is still to commit what belongs to a session."""
+    return awaits_response() or "block" in current.info

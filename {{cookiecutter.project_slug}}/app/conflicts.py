@@ -1,0 +1,208 @@
+"""What a conflict is on each database, and the repetition of the request that lost one: edit only for another database."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask
+from sqlalchemy import Connection, ExceptionContext, PoolProxiedConnection, event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import StaleDataError
+
+from app.bodies import RecordedBody
+from app.contexts import before_exceptions, current_scope, request_context
+from app.db import engine, session, session_factory
+from app.engines import before_transaction
+from app.turns import pause
+
+# Serialization failure and deadlock in PostgreSQL (its appendix A); a row that another transaction has changed, lock
+# timeout and deadlock in MySQL and MariaDB. SQLite has names: https://www.sqlite.org/rescode.html#busy.
+CONFLICTS = {"40001", "40P01", 1020, 1205, 1213}
+ENDED = {1020, 1213}
+"""Those that end the transaction on MySQL and MariaDB, which take what follows for a new one; 1205 ends its statement."""
+
+PATIENCE = 20.0
+"""How long a request may go on and still be repeated, in seconds: each attempt may have waited for a lock."""
+
+
+def database_code(error: DBAPIError) -> object:
+    """Return the code that the database gave to an error: its name in SQLite, its number in MySQL, its SQLSTATE."""
+    first = next(iter(error.orig.args), None) if error.orig is not None else None
+    if isinstance(first, int):
+        return first
+    return getattr(error.orig, "sqlite_errorname", None) or getattr(error.orig, "sqlstate", None)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Return whether an error says that another transaction came first: the same work may succeed if it is repeated.
+
+    A connection that died at COMMIT is none: nobody knows what happened.
+    """
+    if not isinstance(error, DBAPIError):
+        return type(error) is StaleDataError  # not its kinds: what the client has not seen stays unseen
+    code = database_code(error)
+    busy = isinstance(code, str) and code.startswith("SQLITE_BUSY")
+    return (busy or code in CONFLICTS) and not error.connection_invalidated
+
+
+def reason(error: BaseException | None) -> str:
+    """Return in one line what the database says of an error, without the statement and its values."""
+    orig = getattr(error, "orig", None) or error
+    return f"{type(orig).__name__}: {str(orig).partition(chr(10))[0]}"
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One run of a request: how often it may run, and what it did that forbids another."""
+
+    number: int
+    limit: int
+    deadline: float
+    body: RecordedBody | None
+    follows: BaseException | None = None
+    others: int = 0
+    lost: bool = False
+    committed: bool = False
+
+    def may_be_repeated(self) -> bool:
+        """Return whether the next run would do the same work, and no part of it twice."""
+        in_time = self.number < self.limit and time.monotonic() < self.deadline
+        return in_time and not self.committed and (self.body is None or self.body.complete)
+
+
+class Repeat(BaseException):
+    """The request begins again; no handler of the app's own is to take this."""
+
+
+def init_app(app: Flask) -> None:
+    """Repeat the requests of `app` that lose a conflict, before any error handler sees it."""
+    app.config.setdefault("TRANSACTION_ATTEMPTS", 10)
+    app.config.setdefault("TRANSACTION_MAX_BODY", 1_000_000)
+    before_exceptions(app, _repeat_if_lost)
+    wsgi_app = app.wsgi_app
+
+    def run(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        body, around = None, current_attempt()
+        if environ.get("CONTENT_LENGTH") or environ.get("wsgi.input_terminated") or "HTTP_TRANSFER_ENCODING" in environ:
+            body = environ["wsgi.input"] = RecordedBody(environ["wsgi.input"], app.config["TRANSACTION_MAX_BODY"])
+        untouched = environ.copy()  # before the app adds to it
+        limit, deadline = app.config["TRANSACTION_ATTEMPTS"], time.monotonic() + PATIENCE
+        attempt = environ["app.attempt"] = Attempt(1, limit, deadline, body)
+        try:
+            answer: Iterable[bytes] = wsgi_app(environ, start_response)
+        except Repeat as lost:
+            attempt, answer = _run_again(
+                app, lambda environ: wsgi_app(environ, start_response), untouched, attempt, lost
+            )
+        if around is not None:  # a view has sent this request
+            around.committed |= attempt.committed
+        return answer
+
+    setattr(app, "wsgi_app", run)  # noqa: B010 (a method)
+
+
+def _run_again(
+    app: Flask,
+    run: Callable[[dict[str, Any]], Iterable[bytes]],
+    untouched: dict[str, Any],
+    attempt: Attempt,
+    lost: Repeat,
+) -> tuple[Attempt, Iterable[bytes]]:
+    """Run a request until it loses no conflict, or may not be repeated; return its last attempt and the answer."""
+    while True:
+        told = (untouched["REQUEST_METHOD"], untouched.get("PATH_INFO", ""), attempt.number, reason(lost.__cause__))
+        app.logger.info("%s %s: attempt %s lost a conflict: %s", *told)
+        pause(attempt.number)
+        if attempt.body is not None:
+            attempt.body.rewind()
+        environ = untouched.copy()
+        attempt = Attempt(
+            attempt.number + 1, attempt.limit, attempt.deadline, attempt.body, lost.__cause__, attempt.others
+        )
+        environ["app.attempt"] = attempt
+        try:
+            return attempt, run(environ)
+        except Repeat as again:
+            lost = again
+
+
+def current_attempt() -> Attempt | None:
+    """Return the run of the current request; None outside requests, and for one that was not sent through WSGI."""
+    context = request_context()
+    return None if context is None else context.request.environ.get("app.attempt")
+
+
+def _repeat_if_lost(error: Exception) -> None:
+    """Begin the request again if an error comes from a conflict, or follows one that the app has swallowed."""
+    attempt = current_attempt()
+    if attempt is None or not attempt.may_be_repeated():
+        return
+    follows = (
+        attempt.lost and isinstance(error, SQLAlchemyError) and not getattr(error, "connection_invalidated", False)
+    )
+    if is_conflict(error) or follows:
+        raise Repeat from error
+
+
+@event.listens_for(engine, "handle_error")
+def _note_error(context: ExceptionContext) -> None:
+    """Note what has failed in a transaction, for its COMMIT, and a conflict also for its request."""
+    error = context.sqlalchemy_exception
+    if context.connection is None or context.connection.invalidated or not isinstance(error, DBAPIError):
+        return
+    known = context.connection.info["transaction"]
+    if "failed" not in known or database_code(known["failed"]) not in ENDED:
+        known["failed"] = error
+    if (attempt := current_attempt()) and is_conflict(error):
+        attempt.lost = True
+
+
+def _refuse_to_commit_nothing(connection: PoolProxiedConnection) -> None:
+    """Raise what has ended the transaction, if the app went on after it: the database would not say that nothing is left.
+
+    PostgreSQL answers the COMMIT of a failed transaction with a ROLLBACK; MariaDB commits what came after the failure.
+
+    :raises sqlalchemy.exc.DBAPIError: the error that has ended the transaction.
+    """
+    failed = connection.info["transaction"].get("failed")
+    if failed is not None and (database_code(failed) in ENDED or _is_aborted(connection)):
+        raise failed
+
+
+def _is_aborted(connection: PoolProxiedConnection) -> bool:
+    """Return whether PostgreSQL will take nothing but a ROLLBACK."""
+    info = getattr(connection.driver_connection, "info", None)
+    return info is not None and info.transaction_status.name == "INERROR"
+
+
+def _forget_conflict(connection: Connection, name: str) -> None:
+    """Roll back to a savepoint; what was lost in it is settled."""
+    _roll_back_to_savepoint(connection, name)
+    if attempt := current_attempt():
+        attempt.lost = False
+
+
+def _count_transaction(_connection: PoolProxiedConnection) -> None:
+    """Count the transactions that a request begins; `transactions.py` takes off those of its own session."""
+    if attempt := current_attempt():
+        attempt.others += 1
+
+
+before_transaction(engine, "do_begin", _count_transaction)
+before_transaction(engine, "do_commit", _refuse_to_commit_nothing)
+_roll_back_to_savepoint = engine.dialect.do_rollback_to_savepoint
+setattr(engine.dialect, "do_rollback_to_savepoint", _forget_conflict)  # noqa: B010 (a method)
+
+
+@event.listens_for(session_factory, "after_commit")
+def _note_commit(committed: Session) -> None:
+    """Note that a request has committed through `session`: another run would do the same work twice."""
+    attempt = current_attempt()
+    transaction = committed.get_transaction()
+    if attempt is None or transaction is None or committed.in_nested_transaction():
+        return
+    # Whatever it sent: a SELECT may call a function that writes.
+    if transaction.connections and session.registry.registry.get(current_scope()) is committed:
+        attempt.committed = True

@@ -1,0 +1,95 @@
+"""What a response decides about its transaction, and how SQLite begins one: edit only if your rule differs."""
+
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.orm import Session, SessionTransaction
+
+from app.contexts import SAFE_METHODS, current_scope, request_context, stored_session
+from app.db import engine, session, session_factory
+
+
+class Decision:
+    """What is to become of the session of a request that is being handled."""
+
+    rollback: bool | None = None
+    unhandled = False
+    commit_failed = False
+    made = False
+    stored_session: dict[str, Any] | None = None
+
+
+def await_response() -> Decision:
+    """Note that a response will decide about the session of this request."""
+    context = request_context()
+    # On the context itself: it ends with it, and a copy of the context has none.
+    context.decision = decision = Decision()
+    decision.stored_session = stored_session()
+    context.request.environ["app.dispatched"] = True
+    return decision
+
+
+def current_decision() -> Decision | None:
+    """Return the decision about the session of the current scope; None where no response decides."""
+    return getattr(current_scope(), "decision", None)
+
+
+def awaits_response() -> bool:
+    """Return whether a response is still to decide about the session of the current scope."""
+    decision = current_decision()
+    return decision is not None and not decision.made
+
+
+def set_rollback(rollback: bool) -> None:
+    """Roll back (True) or commit (False) whatever the status of the response will be.
+
+    An exception that only the 500 handler answers is rolled back all the same.
+
+    :raises RuntimeError: where no response decides: outside a request, in a stream, in a nested context.
+    """
+    decision = current_decision()
+    if decision is None or decision.made:
+        raise RuntimeError("set_rollback() works while a request is handled; here no response decides.")
+    decision.rollback = rollback
+
+
+def note_unhandled() -> None:
+    """Note that no handler of the app's own takes an exception: whatever is answered, the response must not commit."""
+    decision = current_decision()
+    if decision is not None:
+        decision.unhandled = True
+
+
+if engine.dialect.name == "sqlite":
+
+    @event.listens_for(session_factory, "after_transaction_create")
+    def _choose_begin(begun: Session, transaction: SessionTransaction) -> None:
+        """Take SQLite's only write lock at once where the transaction may write; let the others wait, not fail.
+
+        A transaction that has read and then writes is refused if another has written meanwhile
+        (https://www.sqlite.org/isolation.html, SQLITE_BUSY_SNAPSHOT).
+        """
+        if transaction.parent is None:
+            may_write = "block" in begun.info or _may_write(begun)
+            if may_write or "sqlite_begin" in begun.execution_options:
+                mode = {"sqlite_begin": "IMMEDIATE" if may_write else "DEFERRED"}
+                begun.execution_options = begun.execution_options.union(mode)
+
+
+def _may_write(begun: Session) -> bool:
+    """Return whether this is the session of a request whose response decides, and which may write or lost before."""
+    context = request_context()
+    if context is None or (context.request.method in SAFE_METHODS and not _is_repeated(context)):
+        return False
+    if current_scope() is not context or session.registry.registry.get(context) is not begun:
+        return False  # a session of a nested context, of a stream, or of the app's own making
+    decision = current_decision()
+    if decision is None:  # a URL converter, before the request is dispatched; or a copy of its context, after
+        return "app.dispatched" not in context.request.environ
+    return not (decision.made or decision.commit_failed)
+
+
+def _is_repeated(context: Any) -> bool:
+    """Return whether a request has lost a conflict before."""
+    attempt = context.request.environ.get("app.attempt")
+    return attempt is not None and attempt.number > 1
