@@ -1,0 +1,461 @@
+"""`on_commit`: in order, once, after the outermost COMMIT, and never early."""
+
+import pytest
+from app.db import current_session, engine, session, session_factory
+from app.transactions import on_commit, set_rollback, transaction
+from flask import abort
+from rules.conftest import Thing, names
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.orm import Session
+
+
+@pytest.fixture
+def called() -> list:
+    return []
+
+
+def post(app, view):
+    app.add_url_rule("/rule", view_func=view, methods=["POST"])
+    return app.test_client().post("/rule")
+
+
+def test_in_order_after_the_commit(app, called) -> None:
+    def view():
+        on_commit(lambda: called.append(("first", names())))
+        Thing(name="box").save()
+        on_commit(lambda: called.append(("second", names())))
+        called.append("view")
+        return ""
+
+    post(app, view)
+
+    assert called == ["view", ("first", ["box"]), ("second", ["box"])]
+
+
+@pytest.mark.parametrize("status", [400, 404, 500])
+def test_not_after_an_error(app, called, status) -> None:
+    def view():
+        Thing(name="box").save()
+        on_commit(lambda: called.append(1))
+        return "", status
+
+    post(app, view)
+
+    assert called == []
+
+
+def test_not_after_abort_nor_an_exception(app, called) -> None:
+    def view():
+        on_commit(lambda: called.append(1))
+        abort(404)
+
+    @app.post("/raises")
+    def raises():
+        on_commit(lambda: called.append(1))
+        raise LookupError
+
+    assert post(app, view).status_code == 404
+    assert app.test_client().post("/raises").status_code == 500
+    assert called == []
+
+
+def test_not_after_set_rollback_but_after_its_opposite(app, called) -> None:
+    @app.post("/<int:rollback>/<int:status>")
+    def view(rollback, status):
+        Thing(name=f"{rollback} {status}").save()
+        on_commit(lambda: called.append(status))
+        set_rollback(bool(rollback))
+        return "", status
+
+    client = app.test_client()
+    client.post("/1/200")
+    client.post("/0/400")
+
+    assert called == [400]
+
+
+def test_not_after_a_commit_that_fails(app, called, monkeypatch) -> None:
+    def view():
+        Thing(name="box").save()
+        on_commit(lambda: called.append(1))
+        current_session.add(Thing(name="box"))
+        return ""
+
+    assert post(app, view).status_code == 409
+    assert called == []
+    assert names() == []
+
+
+def test_after_a_response_without_work(app, called) -> None:
+    def view():
+        on_commit(lambda: called.append(1))
+        called.append("view")
+        return ""
+
+    post(app, view)
+
+    assert called == ["view", 1]
+
+
+def test_after_a_response_that_only_read(app, called) -> None:
+    def view():
+        on_commit(lambda: called.append(1))
+        session.scalars(select(Thing)).all()
+        called.append("view")
+        return ""
+
+    post(app, view)
+
+    assert called == ["view", 1]
+
+
+def test_an_idle_commit_of_the_view_is_not_the_commit(app, called) -> None:
+    def view():
+        on_commit(lambda: called.append(1))
+        session.commit()
+        called.append("view")
+        return "", 400
+
+    post(app, view)
+
+    assert called == ["view"]
+
+
+def test_a_commit_of_the_views_own_is_one(app, called) -> None:
+    def view():
+        Thing(name="box").save()
+        on_commit(lambda: called.append(names()))
+        session.commit()
+        called.append("view")
+        Thing(name="late").save()
+        on_commit(lambda: called.append("late"))
+        return "", 400
+
+    post(app, view)
+
+    assert called == [["box"], "view"]
+
+
+def test_a_rollback_of_the_views_own_forgets(app, called) -> None:
+    def view():
+        on_commit(lambda: called.append("idle"))
+        session.rollback()
+        Thing(name="box").save()
+        on_commit(lambda: called.append("box"))
+        session.rollback()
+        on_commit(lambda: called.append("last"))
+        return ""
+
+    post(app, view)
+
+    assert called == ["last"]
+
+
+def test_the_release_of_a_savepoint_is_no_commit(app, called) -> None:
+    def view():
+        with session.begin_nested():
+            Thing(name="box").save()
+            on_commit(lambda: called.append("in a savepoint"))
+        with transaction():
+            Thing(name="bag").save()
+            on_commit(lambda: called.append("in a block"))
+        called.append("view")
+        return ""
+
+    post(app, view)
+
+    assert called == ["view", "in a savepoint", "in a block"]
+
+
+def test_not_if_the_savepoint_was_released_and_the_request_rolled_back(app, called) -> None:
+    def view():
+        with transaction():
+            Thing(name="box").save()
+            on_commit(lambda: called.append(1))
+        return "", 400
+
+    post(app, view)
+
+    assert called == []
+
+
+def test_forgotten_with_its_savepoint(app, called) -> None:
+    def view():
+        on_commit(lambda: called.append("before"))
+        for name, fails in [("one", True), ("two", False)]:
+            try:
+                with transaction():
+                    Thing(name=name).save()
+                    on_commit(lambda name=name: called.append(name))
+                    if fails:
+                        raise LookupError
+            except LookupError:
+                on_commit(lambda: called.append("between"))
+        return ""
+
+    post(app, view)
+
+    assert called == ["before", "between", "two"]
+    assert names() == ["two"]
+
+
+def test_forgotten_with_the_savepoint_around_its_own(app, called) -> None:
+    def view():
+        with pytest.raises(LookupError), transaction():
+            Thing(name="outer").save()
+            with transaction():
+                Thing(name="inner").save()
+                on_commit(lambda: called.append("inner"))
+            on_commit(lambda: called.append("outer"))
+            raise LookupError
+        Thing(name="after").save()
+        on_commit(lambda: called.append("after"))
+        return ""
+
+    post(app, view)
+
+    assert called == ["after"]
+    assert names() == ["after"]
+
+
+def test_a_failed_save_forgets_nothing(app, called) -> None:
+    def view():
+        on_commit(lambda: called.append("before"))
+        with pytest.raises(IntegrityError):
+            Thing(name="counter").save()
+        Thing(name="box").save()
+        with pytest.raises(IntegrityError):
+            Thing(name="counter").save()
+        on_commit(lambda: called.append("after"))
+        return ""
+
+    post(app, view)
+
+    assert called == ["before", "after"]
+    assert names() == ["box"]
+
+
+def test_a_flush_that_ends_the_transaction_forgets(app, called) -> None:
+    def view():
+        on_commit(lambda: called.append("before"))
+        session.add(Thing(name="counter"))
+        with pytest.raises(IntegrityError):
+            session.flush()
+        session.rollback()
+        return ""
+
+    post(app, view)
+
+    assert called == []
+
+
+def test_one_that_raises_is_logged_and_the_others_run(app, called, caplog) -> None:
+    def view():
+        Thing(name="box").save()
+        on_commit(lambda: called.append(1))
+        on_commit(lambda: called[7])
+        on_commit(lambda: called.append(3))
+        return "fine"
+
+    answer = post(app, view)
+
+    assert (answer.status_code, answer.text) == (200, "fine")
+    assert called == [1, 3]
+    assert "IndexError" in caplog.text
+    assert names() == ["box"]
+
+
+def test_one_may_open_a_transaction_of_its_own(app, called) -> None:
+    def callback():
+        with transaction():
+            Thing(name="callback").save()
+            on_commit(lambda: called.append(names()))
+
+    def view():
+        Thing(name="box").save()
+        on_commit(callback)
+        return ""
+
+    post(app, view)
+
+    assert called == [["box", "callback"]]
+
+
+def test_one_that_fails_in_its_own_transaction_stores_nothing(app, called, caplog) -> None:
+    def callback():
+        with transaction():
+            Thing(name="callback").save()
+            Thing(name="counter").save()
+
+    def view():
+        Thing(name="box").save()
+        on_commit(callback)
+        on_commit(lambda: called.append(names()))
+        return ""
+
+    assert post(app, view).status_code == 200
+    assert called == [["box"]]
+
+
+def test_what_one_writes_without_a_transaction_is_reported(app, caplog) -> None:
+    def view():
+        on_commit(lambda: Thing(name="callback").save())
+        return ""
+
+    post(app, view)
+
+    assert "Discarded what nobody has committed" in caplog.text
+    assert names() == []
+
+
+def test_one_may_use_the_objects_of_the_request(app, called) -> None:
+    def view():
+        thing = Thing(name="box").save()
+        on_commit(lambda: called.append((thing.id, thing.name)))
+        return ""
+
+    post(app, view)
+
+    assert called == [(2, "box")]
+
+
+def test_outside_a_transaction_at_once(called) -> None:
+    on_commit(lambda: called.append(1))
+
+    assert called == [1]
+
+
+def test_in_a_script(called) -> None:
+    session.add(Thing(name="box"))
+    on_commit(lambda: called.append(names()))
+    assert called == []
+
+    session.commit()
+    session.commit()
+
+    assert called == [["box"]]
+
+
+def test_in_a_script_with_begin(called) -> None:
+    with session.begin():
+        session.add(Thing(name="box"))
+        on_commit(lambda: called.append(names()))
+        with session.begin_nested():
+            session.add(Thing(name="bag"))
+        assert called == []
+
+    assert called == [["box", "bag"]]
+
+
+def test_in_a_script_that_rolls_back(called) -> None:
+    Thing(name="box").save()
+    on_commit(lambda: called.append(1))
+    session.rollback()
+    session.commit()
+
+    assert called == []
+
+
+def test_in_a_script_that_removes_its_session(called) -> None:
+    Thing(name="box").save()
+    on_commit(lambda: called.append(1))
+    session.remove()
+    session.commit()
+
+    assert called == []
+
+
+def test_in_a_block(called) -> None:
+    with transaction():
+        on_commit(lambda: called.append(names()))
+        Thing(name="box").save()
+        assert called == []
+
+    assert called == [["box"]]
+
+
+def test_in_a_block_without_work(called) -> None:
+    with transaction():
+        on_commit(lambda: called.append(1))
+        assert called == []
+
+    assert called == [1]
+
+
+def test_in_a_block_that_fails(called) -> None:
+    with pytest.raises(LookupError), transaction():
+        on_commit(lambda: called.append(1))
+        raise LookupError
+
+    with pytest.raises(DBAPIError), transaction():
+        on_commit(lambda: called.append(2))
+        session.add(Thing(name="counter"))
+
+    assert called == []
+
+
+def test_in_an_attempt_that_lost_a_conflict_it_is_forgotten(called) -> None:
+    from rules.test_conflicts import sqlite_busy
+    from sqlalchemy.exc import OperationalError
+
+    @transaction(attempts=3)
+    def work():
+        Thing(name="box").save()
+        on_commit(lambda: called.append(names()))
+        if not called and not tried:
+            tried.append(1)
+            raise OperationalError("", {}, sqlite_busy())
+
+    tried = []
+    work()
+
+    assert called == [["box"]]
+
+
+def test_in_a_stream(app, called) -> None:
+    @app.get("/rule")
+    def view():
+        def pieces():
+            yield "a"
+            with transaction():
+                Thing(name="streamed").save()
+                on_commit(lambda: called.append(names()))
+            yield "b"
+
+        return pieces()
+
+    assert app.test_client().get("/rule").text == "ab"
+    assert called == [["streamed"]]
+
+
+def test_in_a_nested_context(app, called) -> None:
+    def view():
+        on_commit(lambda: called.append("outer"))
+        with app.app_context(), transaction():
+            Thing(name="inner").save()
+            on_commit(lambda: called.append("inner"))
+        called.append("view")
+        return ""
+
+    # SQLite has one writer: the request must not hold the lock.
+    post(app, view)
+
+    assert called == ["inner", "view", "outer"]
+
+
+def test_the_sessions_of_others_are_not_meant(app, called) -> None:
+    def view():
+        on_commit(lambda: called.append("mine"))
+        with session_factory() as other:
+            other.execute(select(Thing))
+            other.commit()
+        with Session(engine) as other:
+            other.execute(select(Thing))
+            other.commit()
+        called.append("view")
+        return ""
+
+    post(app, view)
+
+    assert called == ["view", "mine"]

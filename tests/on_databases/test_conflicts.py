@@ -1,0 +1,574 @@
+"""No update is lost: a request that loses a conflict is repeated, whatever the way it writes."""
+
+import io
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+from app.conflicts import is_conflict
+from app.db import engine, session
+from app.transactions import attempts, on_commit, transaction
+from flask import request
+from rules.conftest import Page, Thing, names, size
+from sqlalchemy import select, text, update
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+
+def by_orm(read):
+    counter = session.get(Thing, 1)
+    read()
+    counter.update(size=counter.size + 1)
+
+
+def by_core(read):
+    before = session.scalar(select(Thing.size).where(Thing.id == 1))
+    read()
+    session.execute(update(Thing).where(Thing.id == 1).values(size=before + 1))
+
+
+def by_text(read):
+    before = session.scalar(text("SELECT size FROM things WHERE id = 1"))
+    read()
+    session.execute(text("UPDATE things SET size = :size WHERE id = 1"), {"size": before + 1})
+
+
+def in_bulk(read):
+    before = session.scalar(select(Thing.size).where(Thing.id == 1))
+    read()
+    session.bulk_update_mappings(Thing.__mapper__, [{"id": 1, "size": before + 1}])
+
+
+def by_commit(read):
+    by_orm(read)
+    session.commit()
+
+
+WAYS = [by_orm, by_core, by_text, in_bulk, by_commit]
+
+
+def conflict_once(method="POST"):
+    """Return a function to call after a read: the first time, another transaction changes the counter."""
+    met = []
+
+    def meet():
+        if not met:
+            met.append(True)
+            with Session(engine) as other:
+                if engine.name == "sqlite" and method == "POST":
+                    raise OperationalError("", {}, sqlite_busy())
+                other.execute(update(Thing).where(Thing.id == 1).values(size=Thing.size + 100))
+                other.commit()
+
+    return meet
+
+
+def sqlite_busy():
+    """Return the error of a file that is locked: a request that may write waits for the lock, and meets nobody."""
+    import sqlite3
+
+    error = sqlite3.OperationalError("database is locked")
+    error.sqlite_errorname = "SQLITE_BUSY"
+    return error
+
+
+ADDED = 0 if engine.name == "sqlite" else 100
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_update_is_lost_by_threads(app, way) -> None:
+    @app.post("/rule")
+    def view():
+        way(lambda: None)
+        return ""
+
+    def add(_):
+        client = app.test_client()
+        return [client.post("/rule").status_code for _ in range(25)]
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = [answer for answers in threads.map(add, range(4)) for answer in answers]
+
+    assert answers == [200] * 100
+    assert size() == 100
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_conflict_repeats_the_request(app, way, method) -> None:
+    runs = []
+    meet = conflict_once(method)
+
+    @app.route("/rule", methods=["GET", "POST"])
+    def view():
+        runs.append(1)
+        way(meet)
+        return str(len(runs))
+
+    answer = app.test_client().open("/rule", method=method)
+
+    assert (answer.status_code, answer.text) == (200, "2")
+    assert size() == (101 if method == "GET" or ADDED else 1)
+
+
+def test_the_repeated_request_has_the_same_body_and_a_fresh_context(app, client) -> None:
+    from flask import g
+
+    meet, seen = conflict_once(), []
+
+    @app.post("/<name>")
+    def view(name):
+        mark = g.get("mark") or request.environ.get("mark")
+        seen.append((name, request.get_json(), request.args["q"], mark, request.headers["X-Test"]))
+        g.mark = request.environ["mark"] = True
+        by_orm(meet)
+        return ""
+
+    client.post("/x?q=1", json={"a": [1, 2]}, headers={"X-Test": "yes"})
+
+    assert seen == [("x", {"a": [1, 2]}, "1", None, "yes")] * 2
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda: request.get_data(),
+        lambda: request.stream.read(),
+        lambda: b"".join(iter(lambda: request.stream.read(7), b"")),
+        lambda: b"".join(request.stream),
+    ],
+    ids=["get_data", "stream", "pieces", "lines"],
+)
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+def test_a_body_is_read_again(app, client, read, chunked) -> None:
+    meet, seen = conflict_once(), []
+    body = b"line 1\nline 2\n" * 1000
+
+    @app.post("/rule")
+    def view():
+        seen.append(read())
+        by_orm(meet)
+        return ""
+
+    how = {"data": body}
+    if chunked:
+        how = {
+            "input_stream": io.BytesIO(body),
+            "headers": {"Transfer-Encoding": "chunked"},
+            "environ_overrides": {"wsgi.input_terminated": True},
+        }
+    assert client.post("/rule", **how).status_code == 200
+    assert seen == [body, body]
+
+
+def test_a_form_and_its_files_are_read_again(app, client) -> None:
+    meet, seen = conflict_once(), []
+
+    @app.post("/rule")
+    def view():
+        seen.append((request.form["name"], request.files["file"].read()))
+        by_orm(meet)
+        return ""
+
+    client.post("/rule", data={"name": "Ada", "file": (io.BytesIO(b"x" * 5000), "x.txt")})
+
+    assert seen == [("Ada", b"x" * 5000)] * 2
+
+
+def test_a_large_body_is_not_repeated(app, client) -> None:
+    app.config["TRANSACTION_MAX_BODY"] = 10
+    meet = conflict_once()
+
+    @app.post("/rule")
+    def view():
+        request.get_data()
+        by_orm(meet)
+        return ""
+
+    answer = client.post("/rule", data=b"x" * 11)
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert client.post("/rule", data=b"x" * 10).status_code == 200
+
+
+def test_a_request_that_committed_by_itself_is_not_repeated(app, client) -> None:
+    runs, meet = [], conflict_once("GET")
+
+    @app.get("/rule")
+    def view():
+        runs.append(1)
+        Thing(name=f"run {len(runs)}").save()
+        session.commit()
+        by_orm(meet)
+        return ""
+
+    assert client.get("/rule").status_code == 503
+    assert names() == ["run 1"]
+
+
+def test_a_request_that_wrote_in_a_context_of_its_own_is_not_repeated(app, client) -> None:
+    meet = conflict_once("GET")
+
+    @app.get("/rule")
+    def view():
+        with app.app_context(), transaction():
+            Thing(name="own").save()
+        by_orm(meet)
+        return ""
+
+    assert client.get("/rule").status_code == 503
+    assert names() == ["own"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_client_hears_503_after_the_last_attempt(app, client) -> None:
+    app.config["TRANSACTION_ATTEMPTS"] = 3
+    runs = []
+
+    @app.post("/rule")
+    def view():
+        runs.append(1)
+        if engine.name != "sqlite":
+            raise OperationalError("", {}, sqlite_busy())
+        session.execute(update(Thing).where(Thing.id == 1).values(size=-1))
+        return ""
+
+    with Session(engine) as writer:
+        if engine.name == "sqlite":
+            app.before_request(lambda: runs.append(1))
+            writer.execute(update(Thing).values(size=2))
+        answer = client.post("/rule")
+
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"]
+    assert answer.content_type == "application/problem+json"
+    assert len(runs) == (6 if engine.name == "sqlite" else 3)
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_attempts_limits_one_view(app, client, limit) -> None:
+    runs = []
+
+    @app.get("/rule")
+    @attempts(limit)
+    def view():
+        runs.append(1)
+        raise OperationalError("", {}, sqlite_busy())
+
+    assert client.get("/rule").status_code == 503
+    assert len(runs) == limit
+
+
+def test_attempts_keeps_an_async_view(app, client) -> None:
+    pytest.importorskip("asgiref")
+
+    @app.get("/rule")
+    @attempts(1)
+    async def view():
+        return "async"
+
+    assert client.get("/rule").text == "async"
+
+
+def test_a_conflict_is_repeated_before_any_handler_sees_it(app, client) -> None:
+    handled, meet = [], conflict_once()
+    app.register_error_handler(Exception, lambda error: handled.append(error) or "handled")
+
+    @app.post("/rule")
+    def view():
+        by_orm(meet)
+        return "done"
+
+    assert client.post("/rule").text == "done"
+    assert handled == []
+
+
+def test_a_conflict_of_an_after_request_function_repeats(app, client) -> None:
+    meet = conflict_once("GET")
+
+    @app.after_request
+    def write(response):
+        by_orm(meet)
+        return response
+
+    app.add_url_rule("/rule", view_func=lambda: "done")
+
+    assert client.get("/rule").status_code == 200
+    assert size() == 101
+
+
+def test_a_conflict_before_the_request_repeats(app, client) -> None:
+    meet = conflict_once("GET")
+    app.before_request(lambda: by_orm(meet))
+    app.add_url_rule("/rule", view_func=lambda: "done")
+
+    assert client.get("/rule").status_code == 200
+    assert size() == 101
+
+
+def test_a_conflict_of_an_error_handler_repeats(app, client) -> None:
+    meet = conflict_once("GET")
+
+    @app.errorhandler(LookupError)
+    def answer(_):
+        by_orm(meet)
+        return "handled"
+
+    @app.get("/rule")
+    def view():
+        raise LookupError
+
+    assert client.get("/rule").text == "handled"
+    assert size() == 101
+
+
+def test_a_conflict_that_the_view_has_swallowed_repeats(app, client) -> None:
+    if engine.name == "sqlite":
+        pytest.skip("SQLite keeps the transaction")
+    meet = conflict_once("GET")
+
+    @app.get("/rule")
+    def view():
+        Thing(name="first").save()
+        with suppress(OperationalError):
+            by_core(meet)
+        return "done"
+
+    assert client.get("/rule").text == "done"
+    assert names() == ["first"]
+    assert size() == 101
+
+
+def test_a_conflict_at_the_flush_that_the_view_has_swallowed_repeats(app, client) -> None:
+    meet = conflict_once("GET")
+
+    @app.get("/rule")
+    def view():
+        counter = session.get(Thing, 1)
+        meet()
+        counter.size += 1
+        with suppress(OperationalError):
+            session.flush()
+        return "done"
+
+    assert client.get("/rule").text == "done"
+    assert size() == 101
+
+
+def test_a_conflict_in_a_savepoint_of_sqlalchemy_repeats(app, client) -> None:
+    meet = conflict_once("GET")
+
+    @app.get("/rule")
+    def view():
+        with session.begin_nested():
+            by_core(meet)
+        return "done"
+
+    assert client.get("/rule").text == "done"
+    assert size() == 101
+
+
+def test_what_waits_for_the_commit_happens_once(app, client) -> None:
+    called, meet = [], conflict_once()
+
+    @app.post("/rule")
+    def view():
+        on_commit(lambda: called.append(size()))
+        by_orm(meet)
+        return ""
+
+    client.post("/rule")
+
+    assert called == [ADDED + 1]
+
+
+def test_a_stale_version_is_repeated_then_409(app, client) -> None:
+    with Session(engine) as own:
+        own.add(Page(id=1, text="old"))
+        own.commit()
+    runs = []
+
+    @app.post("/<int:seen>")
+    def view(seen):
+        runs.append(1)
+        page = session.get(Page, 1)
+        session.execute(text("UPDATE pages SET version = version + 1")) if len(runs) <= seen else None
+        page.update(text=f"seen {seen}, run {len(runs)}")
+        return ""
+
+    assert client.post("/1").status_code == 200
+    with Session(engine) as own:
+        assert own.get_one(Page, 1).text == "seen 1, run 2"
+
+    runs.clear()
+    answer = client.post("/99")
+    assert answer.status_code == 409
+    assert len(runs) == 10
+    assert answer.content_type == "application/problem+json"
+
+
+def test_a_dead_connection_is_no_conflict(app, client) -> None:
+    runs = []
+
+    @app.post("/rule")
+    def view():
+        runs.append(1)
+        Thing(name="lost").save()
+        error = sqlite_busy()
+        raise OperationalError("", {}, error, connection_invalidated=True)
+
+    assert client.post("/rule").status_code == 503
+    assert len(runs) == 1
+
+
+def test_a_decorated_function_is_repeated_on_conflict() -> None:
+    runs, meet = [], conflict_once("GET")
+
+    @transaction(attempts=3)
+    def add():
+        runs.append(1)
+        if engine.name == "sqlite" and len(runs) == 1:
+            raise OperationalError("", {}, sqlite_busy())
+        by_orm(meet if engine.name != "sqlite" else (lambda: None))
+        return len(runs)
+
+    assert add() == 2
+    assert size() == ADDED + 1
+
+
+def test_functions_in_threads_lose_nothing() -> None:
+    @transaction(attempts=20)
+    def add():
+        counter = session.get(Thing, 1)
+        counter.size += 1
+
+    def repeat():
+        for _ in range(25):
+            add()
+
+    threads = [threading.Thread(target=repeat) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert size() == 100
+
+
+def test_which_errors_are_conflicts() -> None:
+    def error_of(sql):
+        with Session(engine) as own:
+            try:
+                own.execute(text(sql))
+            except SQLAlchemyError as error:
+                return error
+
+    assert not is_conflict(error_of("SELECT * FROM nowhere"))
+    assert not is_conflict(error_of("INSERT INTO things (id, name, size) VALUES (1, 'x', 1)"))
+    assert not is_conflict(ValueError())
+
+
+@pytest.mark.skipif(engine.name == "sqlite", reason="SQLite has one writer")
+def test_a_deadlock_is_a_conflict(app) -> None:
+    with Session(engine) as own:
+        own.add(Thing(id=2, name="second"))
+        own.commit()
+    barrier, first = threading.Barrier(2), threading.local()
+
+    @app.post("/<int:one>/<int:other>")
+    def view(one, other):
+        session.execute(update(Thing).where(Thing.id == one).values(size=Thing.size + 1))
+        if not hasattr(first, "run"):
+            first.run = True
+            barrier.wait(10)
+        session.execute(update(Thing).where(Thing.id == other).values(size=Thing.size + 1))
+        return ""
+
+    with ThreadPoolExecutor(2) as threads:
+        answers = list(threads.map(lambda path: app.test_client().post(path).status_code, ["/1/2", "/2/1"]))
+
+    assert answers == [200, 200]
+    assert size() == 2
+
+
+@pytest.mark.skipif(engine.name != "sqlite", reason="for SQLite")
+def test_a_stale_reader_of_sqlite_begins_immediately_when_it_is_repeated(app, client, begins) -> None:
+    meet = conflict_once("GET")
+
+    @app.get("/rule")
+    def view():
+        by_orm(meet)
+        return ""
+
+    assert client.get("/rule").status_code == 200
+    assert begins == ["BEGIN DEFERRED", "BEGIN DEFERRED", "BEGIN IMMEDIATE"]
+
+
+def test_the_log_says_that_a_request_is_repeated(app, client, caplog) -> None:
+    meet = conflict_once()
+
+    @app.post("/rule")
+    def view():
+        by_orm(meet)
+        return json.dumps({})
+
+    with caplog.at_level("INFO"):
+        client.post("/rule")
+
+    assert "attempt 1 lost a conflict" in caplog.text
+
+
+@pytest.mark.skipif(engine.name == "sqlite", reason="SQLite has one writer")
+def test_who_loses_twice_locks_first_what_it_lost(app, client) -> None:
+    runs, blocked = [], []
+
+    def rival() -> None:
+        with Session(engine) as other:
+            wait = (
+                "SET LOCAL lock_timeout = '50ms'" if engine.name == "postgresql" else "SET innodb_lock_wait_timeout = 1"
+            )
+            other.execute(text(wait))
+            try:
+                other.execute(update(Thing).where(Thing.id == 1).values(size=Thing.size + 100))
+                other.commit()
+            except OperationalError as error:
+                blocked.append(error)
+                other.rollback()
+            if engine.name != "postgresql":
+                other.execute(text("SET innodb_lock_wait_timeout = DEFAULT"))
+
+    @app.post("/rule")
+    def view():
+        runs.append(1)
+        before = session.scalar(select(Thing.size).where(Thing.id == 1))
+        thread = threading.Thread(target=rival)
+        thread.start()
+        thread.join()
+        session.execute(update(Thing).where(Thing.id == 1).values(size=before + 1))
+        return ""
+
+    assert client.post("/rule").status_code == 200
+    assert len(runs) == 3
+    assert len(blocked) == 1
+    assert size() == 201
+
+
+@pytest.mark.skipif(engine.name == "sqlite", reason="SQLite has one writer")
+def test_a_request_with_other_connections_locks_nothing_first(app, client) -> None:
+    runs = []
+
+    @app.post("/rule")
+    def view():
+        runs.append(1)
+        before = session.scalar(select(Thing.size).where(Thing.id == 1))
+        with Session(engine) as other:
+            other.execute(update(Thing).where(Thing.id == 1).values(size=before + 1))
+            other.commit()
+        session.execute(update(Thing).where(Thing.id == 1).values(size=-1))
+        return ""
+
+    assert client.post("/rule").status_code == 503
+    assert len(runs) == 10
+    assert size() == 10

@@ -1,0 +1,410 @@
+"""What a hostile reader found once: each of these stored half, twice, or nothing, or kept a connection."""
+
+import contextvars
+import io
+import threading
+from contextlib import suppress
+
+import pytest
+from app.db import engine, session
+from app.transactions import on_commit, transaction
+from flask import Response, abort, g, redirect, stream_with_context
+from rules.conftest import Thing, names, size
+from rules.test_conflicts import conflict_once, sqlite_busy
+from sqlalchemy import create_engine, insert, select, text, update
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.orm import Session
+from werkzeug.exceptions import InternalServerError
+
+servers_only = pytest.mark.skipif(engine.name == "sqlite", reason="SQLite is no server")
+mariadb_only = pytest.mark.skipif(engine.name != "mariadb", reason="MariaDB ends a transaction, and begins another")
+
+
+def bump() -> None:
+    """Change the counter by another connection."""
+    with Session(engine) as other:
+        other.execute(update(Thing).where(Thing.id == 1).values(size=Thing.size + 100))
+        other.commit()
+
+
+def lose_once(runs: list) -> None:
+    """Lose a conflict in the first run."""
+    runs.append(1)
+    if len(runs) == 1:
+        raise OperationalError("", {}, sqlite_busy())
+
+
+def kill(connection) -> None:
+    """End a connection from another one."""
+    own = connection.scalar(
+        text("SELECT pg_backend_pid()" if engine.name == "postgresql" else "SELECT connection_id()")
+    )
+    others = create_engine(engine.url, isolation_level="AUTOCOMMIT")
+    with others.connect() as administrator:
+        if engine.name == "postgresql":
+            administrator.execute(text("SELECT pg_terminate_backend(:own, 5000)"), {"own": own})
+        else:
+            administrator.exec_driver_sql(f"KILL {own}")
+    others.dispose()
+
+
+@pytest.mark.parametrize("where", ["stream", "stream_with_context", "teardown"])
+def test_an_object_that_a_view_has_only_read_is_read_again_in_the_next_transaction(app, client, where) -> None:
+    def add() -> None:
+        bump()
+        with transaction():
+            g.counter.size += 1
+
+    @app.teardown_request
+    def end(_error):
+        if where == "teardown" and "counter" in g:
+            add()
+
+    @app.get("/rule")
+    def view():
+        counter = g.counter = session.get(Thing, 1)
+        assert counter.name
+
+        def pieces():
+            yield "a"
+            bump()
+            with transaction():
+                counter.size += 1
+
+        if where == "teardown":
+            return ""
+        return Response(stream_with_context(pieces()) if where == "stream_with_context" else pieces())
+
+    assert client.get("/rule").text in ("", "a")
+    assert size() == 101
+
+
+@mariadb_only
+@pytest.mark.parametrize("then", ["savepoint", "another error"])
+def test_a_swallowed_conflict_is_not_hidden_by_the_next_error(app, client, then) -> None:
+    meet = conflict_once("GET")
+
+    @app.get("/rule")
+    def view():
+        Thing(name="first").save()
+        before = session.scalar(select(Thing.size).where(Thing.id == 1))
+        meet()
+        if then == "savepoint":
+            with suppress(SQLAlchemyError), transaction():
+                session.execute(update(Thing).where(Thing.id == 1).values(size=before + 1))
+        else:
+            with suppress(SQLAlchemyError):
+                session.execute(update(Thing).where(Thing.id == 1).values(size=before + 1))
+            with suppress(IntegrityError):
+                session.execute(insert(Thing).values(name="counter", size=0))
+        Thing(name="second").save()
+        return "ok"
+
+    assert client.get("/rule").text == "ok"
+    assert names() == ["first", "second"]
+    assert size() == 101
+
+
+@mariadb_only
+def test_a_swallowed_conflict_fails_the_block_of_a_script() -> None:
+    def work() -> None:
+        with transaction():
+            Thing(name="first").save()
+            before = session.scalar(select(Thing.size).where(Thing.id == 1))
+            bump()
+            with suppress(SQLAlchemyError), session.begin_nested():
+                session.execute(update(Thing).where(Thing.id == 1).values(size=before + 1))
+            Thing(name="second").save()
+
+    with pytest.raises(OperationalError, match="1020"):
+        work()
+    assert names() == []
+
+
+def test_the_body_of_a_500_handler_keeps_no_connection(app, client, caplog) -> None:
+    @app.errorhandler(500)
+    def answer(_error):
+        def pieces():
+            session.execute(insert(Thing).values(name="lost", size=0))
+            yield "x"
+
+        return Response(pieces(), 500)
+
+    @app.post("/rule")
+    def view():
+        Thing(name="box").save()
+        raise LookupError
+
+    @app.post("/next")
+    def following():
+        Thing(name="next").save()
+        return ""
+
+    assert client.post("/rule").text == "x"
+    assert engine.pool.checkedout() == 0
+    assert "Discarded what nobody has committed: INSERT INTO things" in caplog.text
+    assert client.post("/next").status_code == 200
+    assert names() == ["next"]
+
+
+@servers_only
+def test_an_unknown_commit_is_not_repeated_after_a_settled_conflict(app, client) -> None:
+    runs = []
+
+    @app.get("/rule")
+    def view():
+        runs.append(1)
+        before = session.scalar(select(Thing.size).where(Thing.id == 1))
+        bump()
+        if engine.name == "postgresql":
+            with suppress(OperationalError), transaction():
+                session.execute(update(Thing).where(Thing.id == 1).values(size=before + 1))
+        Thing(name=f"run {len(runs)}").save()
+        kill(session.connection())
+        return ""
+
+    assert client.get("/rule").status_code in (500, 503)
+    assert len(runs) == 1
+
+
+@pytest.mark.skipif(engine.name != "postgresql", reason="a savepoint settles a conflict on PostgreSQL")
+def test_an_error_after_a_settled_conflict_is_answered_at_once(app, client) -> None:
+    runs = []
+
+    @app.get("/rule")
+    def view():
+        runs.append(1)
+        before = session.scalar(select(Thing.size).where(Thing.id == 1))
+        bump()
+        with suppress(OperationalError), transaction():
+            session.execute(update(Thing).where(Thing.id == 1).values(size=before + 1))
+        Thing(name="counter").save()
+
+    assert client.get("/rule").status_code == 409
+    assert len(runs) == 1
+
+
+def test_a_commit_of_what_a_function_wrote_forbids_a_repetition(app, client) -> None:
+    runs = []
+
+    @app.get("/rule")
+    def view():
+        session.scalar(text("SELECT 1"))  # it may have called a function that writes
+        session.commit()
+        lose_once(runs)
+        return ""
+
+    assert client.get("/rule").status_code == 503
+    assert len(runs) == 1
+
+
+def test_a_commit_of_a_request_within_a_request_forbids_a_repetition(app, client) -> None:
+    runs = []
+
+    @app.post("/inner")
+    def inner():
+        Thing(name=f"inner {len(runs)}").save()
+        return ""
+
+    @app.get("/rule")
+    def view():
+        app.test_client().post("/inner")
+        lose_once(runs)
+        return ""
+
+    assert client.get("/rule").status_code == 503
+    assert names() == ["inner 0"]
+
+
+def test_one_transaction_object_may_be_shared_by_threads() -> None:
+    shared, inside, leave = transaction(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        with shared:
+            inside.set()
+            leave.wait(10)
+            Thing(name="first").save()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    inside.wait(10)
+    with shared:
+        Thing(name="second").save()
+    leave.set()
+    thread.join()
+
+    assert sorted(names()) == ["first", "second"]
+
+
+def test_a_body_without_a_length_is_read_again(app, client) -> None:
+    from flask import request
+
+    seen, runs = [], []
+
+    @app.post("/rule")
+    def view():
+        seen.append(request.get_data())
+        lose_once(runs)
+        return ""
+
+    client.post("/rule", input_stream=io.BytesIO(b"hello"), environ_overrides={"wsgi.input_terminated": True})
+
+    assert seen == [b"hello", b"hello"]
+
+
+@pytest.mark.parametrize("kind", ["request", "app"])
+def test_a_thread_that_outlives_its_context_has_a_session_of_its_own(app, client, kind) -> None:
+    found, over = [], threading.Event()
+
+    def work() -> None:
+        over.wait(10)
+        try:
+            with transaction():
+                Thing(name="late").save()
+            found.append("saved")
+        except Exception as error:  # noqa: BLE001 (shown below)
+            found.append(error)
+
+    def begin() -> threading.Thread:
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(work,))
+        thread.start()
+        return thread
+
+    @app.get("/rule")
+    def view():
+        g.thread = begin()
+        threads.append(g.thread)
+        return ""
+
+    threads: list[threading.Thread] = []
+    if kind == "request":
+        client.get("/rule")
+    else:
+        with app.app_context():
+            threads.append(begin())
+    over.set()
+    threads[0].join(10)
+
+    assert found == ["saved"]
+    assert names() == ["late"]
+
+
+def test_a_kind_of_500_never_commits(app, client) -> None:
+    class BrokenError(InternalServerError):
+        """A 500 of the app's own."""
+
+    app.register_error_handler(500, lambda _: ("fine", 200))
+
+    @app.post("/rule")
+    def view():
+        Thing(name="box").save()
+        raise BrokenError
+
+    assert client.post("/rule").text == "fine"
+    assert names() == []
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_the_session_may_end_its_transaction_within_an_inner_block(end) -> None:
+    with transaction():
+        Thing(name="outer").save()
+        with transaction():
+            Thing(name="inner").save()
+            getattr(session, end)()
+        Thing(name="after").save()
+
+    assert names() == (["outer", "inner", "after"] if end == "commit" else ["after"])
+
+
+def test_a_session_that_is_removed_within_a_block_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="removed within"), transaction():
+        Thing(name="box").save()
+        session.remove()
+
+    assert names() == []
+
+
+@pytest.mark.parametrize(
+    ("begin", "back"), [("SAVEPOINT a", "ROLLBACK TO a"), ("savepoint B;", "rollback to savepoint b;")]
+)
+def test_savepoints_may_be_written_by_hand(app, client, begin, back) -> None:
+    @app.post("/rule")
+    def view():
+        Thing(name="before").save()
+        session.execute(text(begin))
+        session.execute(insert(Thing).values(name="within", size=0))
+        session.execute(text(back))
+        return ""
+
+    assert client.post("/rule").status_code == 200
+    assert names() == ["before"]
+
+
+@servers_only
+def test_an_error_stays_what_it_is_when_the_connection_is_dead(app, client) -> None:
+    @app.post("/rule")
+    def view():
+        Thing(name="box").save()
+        kill(session.connection())
+        abort(404)
+
+    assert client.post("/rule").status_code == 404
+    assert names() == []
+    assert engine.pool.checkedout() == 0
+
+
+def test_a_redirect_to_what_is_no_url_commits_nothing(app, client) -> None:
+    @app.post("/rule")
+    def view():
+        Thing(name="box").save()
+        return redirect("http://[")
+
+    assert client.post("/rule").status_code == 500
+    assert names() == []
+
+
+def test_a_success_for_a_failed_commit_becomes_a_problem(app, client) -> None:
+    from flask import flash
+
+    @app.errorhandler(IntegrityError)
+    def answer(_error):
+        flash("Saved!")
+        return redirect("/done")
+
+    @app.post("/rule")
+    def view():
+        Thing(name="box").save()
+        session.add(Thing(name="box"))
+        return ""
+
+    answered = client.post("/rule")
+
+    assert answered.status_code == 500
+    assert answered.content_type == "application/problem+json"
+    assert "Set-Cookie" not in answered.headers
+
+
+def test_a_failed_commit_is_told_although_its_response_cannot_be_closed(app, client, caplog) -> None:
+    @app.post("/rule")
+    def view():
+        session.add(Thing(name="counter"))
+        response = Response("x")
+        response.call_on_close(lambda: 1 / 0)
+        return response
+
+    assert client.post("/rule").status_code == 409
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_callback_is_not_called_for_a_commit_that_failed_and_was_answered_by_a_handler(app, client) -> None:
+    called = []
+    app.register_error_handler(IntegrityError, lambda _: ("taken", 409))
+
+    @app.post("/rule")
+    def view():
+        on_commit(lambda: called.append(1))
+        session.add(Thing(name="counter"))
+        return ""
+
+    assert client.post("/rule").text == "taken"
+    assert called == []
