@@ -1,0 +1,15 @@
+"""The benchmarks run; their figures are in README.md."""
+
+import re
+from pathlib import Path
+
+from tests.commands import PYTHON, run
+
+
+def test_the_cost_of_requests_is_compared(template: Path) -> None:
+    script = template / "benchmarks" / "requests.py"
+
+    told = run(PYTHON, script, "--rounds", "1", "--requests", "5", cwd=template).stdout
+
+    for contender in ("hand-written", "Flask-SQLAlchemy", "Advanced Alchemy", "generated app"):
+        assert re.search(rf"^{contender} .*us x\d", told, re.MULTILINE), told
