@@ -55,7 +55,7 @@ def page(port: int) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page()
-        page.goto(f"http://127.0.0.1:{port}/docs")
+        page.goto(f"http://127.0.0.1:{port}/docs", wait_until="networkidle")
         yield page
         browser.close()
 

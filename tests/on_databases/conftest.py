@@ -9,7 +9,7 @@ from app.db import engine, session
 from app.models import Base, Versioned
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import ForeignKey, MetaData, String, event, select
+from sqlalchemy import Connection, ForeignKey, MetaData, String, create_engine, event, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 
@@ -71,6 +71,21 @@ def size() -> int:
     """Return the committed size of the counter."""
     with Session(engine) as own:
         return own.get_one(Thing, 1).size
+
+
+BACKEND = "SELECT pg_backend_pid()" if engine.name == "postgresql" else "SELECT connection_id()"
+
+
+def kill(connection: Connection) -> None:
+    """End a connection from another one, as an administrator would."""
+    backend = connection.scalar(text(BACKEND))
+    others = create_engine(engine.url, isolation_level="AUTOCOMMIT")
+    with others.connect() as administrator:
+        if engine.name == "postgresql":
+            administrator.execute(text("SELECT pg_terminate_backend(:backend, 5000)"), {"backend": backend})
+        else:
+            administrator.exec_driver_sql(f"KILL {backend}")
+    others.dispose()
 
 
 @pytest.fixture

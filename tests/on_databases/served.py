@@ -6,8 +6,8 @@ from app import create_app
 from app.db import engine, session
 from app.transactions import attempts
 from flask import Flask, request
-from rules.conftest import Thing
-from sqlalchemy import Connection, create_engine, event, select, text
+from rules.conftest import BACKEND, Thing, kill
+from sqlalchemy import event, select, text
 
 if os.environ.get("CONNECT_BEFORE_FORK"):
     with engine.connect() as connection:
@@ -33,19 +33,6 @@ def add(name: str) -> tuple[str, int]:
 @app.get("/who")
 def who() -> dict[str, int]:
     return {"process": os.getpid(), "backend": session.scalar(text(BACKEND)) or 0}
-
-
-BACKEND = "SELECT pg_backend_pid()" if engine.name == "postgresql" else "SELECT connection_id()"
-
-
-def kill(connection: Connection) -> None:
-    """End the connection from another one, as an administrator would."""
-    backend = connection.scalar(text(BACKEND))
-    with create_engine(engine.url, isolation_level="AUTOCOMMIT").connect() as administrator:
-        if engine.name == "postgresql":
-            administrator.execute(text("SELECT pg_terminate_backend(:backend, 5000)"), {"backend": backend})
-        else:
-            administrator.exec_driver_sql(f"KILL {backend}")
 
 
 @app.post("/killed/<when>/<name>")

@@ -9,9 +9,9 @@ import pytest
 from app.db import engine, session
 from app.transactions import on_commit, transaction
 from flask import Response, abort, g, redirect, stream_with_context
-from rules.conftest import Thing, names, size
+from rules.conftest import Thing, kill, names, size
 from rules.test_conflicts import conflict_once, sqlite_busy
-from sqlalchemy import create_engine, insert, select, text, update
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import InternalServerError
@@ -32,20 +32,6 @@ def lose_once(runs: list) -> None:
     runs.append(1)
     if len(runs) == 1:
         raise OperationalError("", {}, sqlite_busy())
-
-
-def kill(connection) -> None:
-    """End a connection from another one."""
-    own = connection.scalar(
-        text("SELECT pg_backend_pid()" if engine.name == "postgresql" else "SELECT connection_id()")
-    )
-    others = create_engine(engine.url, isolation_level="AUTOCOMMIT")
-    with others.connect() as administrator:
-        if engine.name == "postgresql":
-            administrator.execute(text("SELECT pg_terminate_backend(:own, 5000)"), {"own": own})
-        else:
-            administrator.exec_driver_sql(f"KILL {own}")
-    others.dispose()
 
 
 @pytest.mark.parametrize("where", ["stream", "stream_with_context", "teardown"])

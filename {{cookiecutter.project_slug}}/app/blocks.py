@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 
 from app.callbacks import run_callbacks
 from app.conflicts import is_conflict
-from app.contexts import current_scope
 from app.db import session
 from app.decisions import awaits_response
 from app.savepoints import savepoint
@@ -60,7 +59,7 @@ class Transaction:
 
         :raises RuntimeError: if the session was removed within the block: what the block wrote is lost.
         """
-        current = session.registry.registry.get(current_scope())
+        current = session.existing()
         blocks = current.info.get("blocks") if current is not None else None
         if blocks:
             block: AbstractContextManager[Session] = blocks.pop()
@@ -139,5 +138,5 @@ def _block() -> Iterator[Session]:
         raise
     finally:
         current.info.pop("block")
-        if not existed and session.registry.registry.get(current_scope()) is current:
+        if not existed and session.existing() is current:
             session.remove()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import Flask
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
 from app.bodies import RecordedBody
-from app.contexts import before_exceptions, current_scope, request_context
+from app.contexts import before_exceptions, request_context
 from app.db import engine, session, session_factory
 from app.engines import before_transaction
 from app.turns import pause
@@ -118,10 +118,9 @@ def _run_again(
         if attempt.body is not None:
             attempt.body.rewind()
         environ = untouched.copy()
-        attempt = Attempt(
-            attempt.number + 1, attempt.limit, attempt.deadline, attempt.body, lost.__cause__, attempt.others
+        attempt = environ["app.attempt"] = replace(
+            attempt, number=attempt.number + 1, follows=lost.__cause__, lost=False
         )
-        environ["app.attempt"] = attempt
         try:
             return attempt, run(environ)
         except Repeat as again:
@@ -204,5 +203,5 @@ def _note_commit(committed: Session) -> None:
     if attempt is None or transaction is None or committed.in_nested_transaction():
         return
     # Whatever it sent: a SELECT may call a function that writes.
-    if transaction.connections and session.registry.registry.get(current_scope()) is committed:
+    if transaction.connections and session.existing() is committed:
         attempt.committed = True

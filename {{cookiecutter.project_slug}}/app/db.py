@@ -56,6 +56,11 @@ class flask_scoped_session(scoped_session[Session]):  # noqa: N801 (the name of 
         note_nested_contexts(app)
         around_teardown(app, teardown_then_remove)
 
+    def existing(self) -> Session | None:
+        """Return the session of the current scope; None if there is none yet."""
+        found: Session | None = self.registry.registry.get(current_scope())
+        return found
+
     def remove(self) -> None:
         """Close the session of the current scope, if there is one; what it has not committed is rolled back."""
         removed = self.registry.registry.pop(current_scope(), None)

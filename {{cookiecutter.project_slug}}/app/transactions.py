@@ -65,7 +65,7 @@ def session_commit(response: Response) -> Response:
 
     :raises sqlalchemy.exc.SQLAlchemyError: if the commit fails; the session is then rolled back.
     """
-    current = session.registry.registry.get(current_scope())
+    current = session.existing()
     if current is None:
         return response
     reason = _reason_to_roll_back(response, current_decision() or Decision())

@@ -107,26 +107,14 @@ def test_the_client_hears_503_after_the_last_attempt(app: Flask, client: FlaskCl
     assert len(runs) == 3
 
 
-def test_a_request_that_takes_long_is_not_repeated(
-    client: FlaskClient, route: Route, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("patience", "limit"), [(0, 10), (20, 1)], ids=["it takes long", "its view forbids it"])
+def test_a_request_is_not_repeated_when(
+    client: FlaskClient, route: Route, monkeypatch: pytest.MonkeyPatch, patience: int, limit: int
 ) -> None:
-    monkeypatch.setattr("app.conflicts.PATIENCE", 0)
+    monkeypatch.setattr("app.conflicts.PATIENCE", patience)
     runs = []
 
-    def view() -> ResponseReturnValue:
-        runs.append(1)
-        raise conflict()
-
-    route(view)
-
-    assert client.post("/").status_code == 503
-    assert len(runs) == 1
-
-
-def test_a_view_may_forbid_it(client: FlaskClient, route: Route) -> None:
-    runs = []
-
-    @attempts(1)
+    @attempts(limit)
     def view() -> ResponseReturnValue:
         runs.append(1)
         raise conflict()
