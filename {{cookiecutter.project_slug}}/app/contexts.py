@@ -179,11 +179,11 @@ def has_work_at_close(response: Response) -> bool:
     return bool(response._on_close)
 
 
-def stored_session() -> dict[str, Any] | None:
+def stored_session(context: Any) -> dict[str, Any] | None:
     """Return a copy of what the client's session holds; None if the client's cookie holds it and can be read again."""
-    if type(current_app.session_interface).open_session is SecureCookieSessionInterface.open_session:
+    if type(context.app.session_interface).open_session is SecureCookieSessionInterface.open_session:
         return None
-    return deepcopy(dict(request_context()._session or {}))
+    return deepcopy(dict(context._session or {}))
 
 
 def forget_answer(stored: dict[str, Any] | None) -> None:

@@ -37,15 +37,13 @@ class flask_scoped_session(scoped_session[Session]):  # noqa: N801 (the name of 
     def init_app(self, app: Flask) -> None:
         """Remove the session at the end of each context of `app`, and make it the app's `current_session`."""
         app.extensions["scoped_session"] = self
-        sessions = self.registry.registry
 
         def teardown_then_remove(teardown: Callable[..., None], *args: Any) -> None:
-            scope = current_scope()
-            began = scope in sessions
+            began = self.existing() is not None
             try:
                 teardown(*args)
             finally:
-                left = sessions.get(scope)
+                left = self.existing()
                 if left is not None:
                     try:
                         if left.in_transaction():
@@ -58,8 +56,8 @@ class flask_scoped_session(scoped_session[Session]):  # noqa: N801 (the name of 
 
     def existing(self) -> Session | None:
         """Return the session of the current scope; None if there is none yet."""
-        found: Session | None = self.registry.registry.get(current_scope())
-        return found
+        sessions: WeakKeyDictionary[Any, Session] = self.registry.registry
+        return sessions.get(current_scope()) if sessions else None
 
     def remove(self) -> None:
         """Close the session of the current scope, if there is one; what it has not committed is rolled back."""

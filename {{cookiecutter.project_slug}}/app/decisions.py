@@ -24,7 +24,7 @@ def await_response() -> Decision:
     context = request_context()
     # On the context itself: it ends with it, and a copy of the context has none.
     context.decision = decision = Decision()
-    decision.stored_session = stored_session()
+    decision.stored_session = stored_session(context)
     context.request.environ["app.dispatched"] = True
     return decision
 

@@ -140,7 +140,7 @@ def _dispatch(full_dispatch_request: Callable[..., Response], *context: Any) -> 
     """
     decision = await_response()
     response = full_dispatch_request(*context)
-    if "Location" in response.headers:
+    if response.headers.getlist("Location"):
         response.get_wsgi_headers(request.environ)  # one that is no URL must fail before the commit
     try:
         session_commit(response)
