@@ -89,6 +89,7 @@ def hand_written_alike() -> Callable[..., Any]:
 
 def generated() -> Callable[..., Any]:
     """Return the generated app."""
+    sys.dont_write_bytecode = True  # what lies in the template folder is baked into the next project
     sys.path.insert(0, str(RAW))
     os.environ["DATABASE_URL"] = os.environ["BENCHMARK_URL"]
     from app import create_app

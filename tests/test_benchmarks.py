@@ -13,3 +13,4 @@ def test_the_cost_of_requests_is_compared(template: Path) -> None:
 
     for contender in ("hand-written", "Flask-SQLAlchemy", "Advanced Alchemy", "generated app"):
         assert re.search(rf"^{contender} .*us x\d", told, re.MULTILINE), told
+    assert not list(template.rglob("*.pyc"))
