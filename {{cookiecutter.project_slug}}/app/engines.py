@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import URL, Engine, ExecutionContext, create_engine, event
+from sqlalchemy import URL, Engine, ExecutionContext, PoolProxiedConnection, create_engine, event
 
 from app.config import choice, number
 
@@ -65,7 +65,18 @@ def _make_sqlite_engine(url: URL) -> Engine:
         if options.get("isolation_level") != "AUTOCOMMIT":
             cursor.connection.execute(f"BEGIN {options.get('sqlite_begin', 'DEFERRED')}")
 
+    commit = sqlite_engine.dialect.do_commit
+
+    def commit_or_roll_back(connection: PoolProxiedConnection) -> None:
+        """Roll back if the COMMIT fails: SQLite keeps the transaction and its lock, and SQLAlchemy takes it for ended."""
+        try:
+            commit(connection)
+        except sqlite3.Error:
+            connection.rollback()
+            raise
+
     before_statements(sqlite_engine, begin)
+    setattr(sqlite_engine.dialect, "do_commit", commit_or_roll_back)  # noqa: B010 (a method)
     return sqlite_engine
 
 
