@@ -3,11 +3,13 @@
 Python runs this file before `conftest.py` imports the app, which makes its engine on import.
 """
 
-import atexit
 import os
-import shutil
-import tempfile
-from pathlib import Path
+import sys
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from tests.database import Database, SQLite, UnusableDatabaseError
 
 # A test means the same on every machine: it reads neither `.env` nor what the developer has set.
 for name in [name for name in os.environ if name.startswith(("DATABASE_", "SQLITE_", "TRANSACTION_", "FLASK_"))]:
@@ -19,9 +21,36 @@ for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
     os.environ.pop(name, None)
 # {% endif %}
 
-# A folder of its own for each run and each xdist worker: two runs at once do not meet.
-FOLDER = Path(tempfile.mkdtemp(prefix=f"test-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}-"))
-atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
-os.environ["DATABASE_URL"] = f"sqlite:///{FOLDER / 'test.sqlite3'}"
-# What the tests write need not survive a power cut.
-os.environ["SQLITE_SYNCHRONOUS"] = "OFF"
+
+def choose_database(text: str, worker: str) -> Database:
+    """Return the database of a worker on what `TEST_DATABASE_URL` names: a server, or SQLite.
+
+    :raises UnusableDatabaseError: in one line.
+    """
+    from tests.mysql import MySQL
+    from tests.postgresql import PostgreSQL
+
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise UnusableDatabaseError(f"TEST_DATABASE_URL {text!r} is not a URL of a database.") from None
+    kind = url.get_backend_name()
+    if kind == "sqlite" and not url.database:
+        return SQLite(worker)
+    if kind in ("postgres", "postgresql"):
+        return PostgreSQL(url, worker)
+    if kind in ("mysql", "mariadb"):
+        return MySQL(url, worker)
+    raise UnusableDatabaseError(
+        f"TEST_DATABASE_URL {url.render_as_string()!r} is not for tests: leave it out for SQLite, whose files the tests make"
+        " in a folder of their own, or name a server, such as postgresql://user:password@host/shop_test."
+    )
+
+
+try:
+    DATABASE = choose_database(
+        os.environ.get("TEST_DATABASE_URL") or "sqlite://", os.environ.get("PYTEST_XDIST_WORKER", "main")
+    )
+except UnusableDatabaseError as error:
+    sys.exit(str(error))
+os.environ["DATABASE_URL"] = DATABASE.url

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -9,14 +10,39 @@ from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session, scoped_session
+from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
-from app import create_app
 from app import db as app_db
-from tests import database
+from app.streams import own_session
+from tests import DATABASE
+from tests.apps import Apps
+from tests.database import UnusableDatabaseError, open_connections
+from tests.queries import at_most
 from tests.things import Thing
 
+WIDER_FIXTURES: list[str] = []
 Route = Callable[[Callable[[], ResponseReturnValue]], None]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Make the schema before the first test is looked for: what is wrong is said once."""
+    try:
+        cache: pytest.Cache | None = getattr(session.config, "cache", None)  # None with -p no:cacheprovider
+        DATABASE.build(app_db.engine, cache.mkdir("database") if cache else None)
+    except UnusableDatabaseError as error:
+        pytest.exit(str(error), returncode=1)
+
+
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> None:
+    """Note that a fixture was made for more than one test: between those tests, only such ones can write."""
+    if fixturedef.scope != "function":
+        WIDER_FIXTURES.append(fixturedef.argname)
+
+
+def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[Any]) -> None:
+    """Note that such a fixture has ended."""
+    pytest_fixture_setup(fixturedef)
 
 
 class Client(FlaskClient):
@@ -24,26 +50,30 @@ class Client(FlaskClient):
 
     def open(self, *args: Any, **kwargs: Any) -> TestResponse:
         """Commit the test's own session, then send the request."""
-        app_db.session.commit()
-        if own := app_db.session.registry.registry.get(threading.current_thread()):
-            own.commit()  # another one than the above where a context is pushed
+        sessions = app_db.session.registry.registry
+        own = {app_db.session.existing(), sessions.get(threading.current_thread())}  # two where a context is pushed
+        for arranged in own - {None}:
+            arranged.commit()
         return super().open(*args, **kwargs)
 
 
-@pytest.fixture(scope="session")
-def image() -> bytes:
-    """The migrated, empty database."""
-    return database.build()
+APPS = Apps(Client)
 
 
 @pytest.fixture(autouse=True)
-def fresh_database(image: bytes) -> Iterator[None]:
-    """Start the test from the migrated, empty database; fail it if it leaves a connection open."""
-    database.restore(image)
+def fresh_database() -> Iterator[None]:
+    """Start the test from the migrated, empty database; fail it if it leaves a connection or a transaction open."""
+    if WIDER_FIXTURES:  # they may have written
+        DATABASE.restore()
+        WIDER_FIXTURES.clear()
     yield
     app_db.session.remove()
-    if left_open := database.open_connections():
-        pytest.fail(f"The test left {left_open} connection(s) open: close its sessions and join its threads.")
+    found = [f"{number} connection(s)"] if (number := open_connections(app_db.engine, wait=1)) else []
+    if left_open := DATABASE.restore():
+        found.append(left_open)
+    if found:
+        app_db.engine.dispose()
+        pytest.fail(f"The test left open: {', '.join(found)}. Close its sessions and join its threads.")
 
 
 @pytest.fixture
@@ -54,10 +84,8 @@ def things() -> None:
 
 @pytest.fixture
 def app() -> Flask:
-    """A new app, so that a test may add routes to it."""
-    app = create_app({"TESTING": True, "SECRET_KEY": "only for tests"})
-    app.test_client_class = Client
-    return app
+    """The app as `create_app` makes it: a test may add routes to it, and change its settings."""
+    return APPS.take()
 
 
 @pytest.fixture
@@ -81,6 +109,40 @@ def client(app: Flask) -> FlaskClient:
 def runner(app: Flask) -> FlaskCliRunner:
     """A runner of the app's `flask` commands."""
     return app.test_cli_runner()
+
+
+@pytest.fixture
+def count_queries() -> Callable[[int], AbstractContextManager[None]]:
+    """A function: its block fails the test if it sends more statements to the database than the function is told."""
+    return at_most
+
+
+@pytest.fixture
+def callbacks(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """The callbacks of `on_commit`: those that would run now wait in this list, until the test calls them."""
+    waiting: list[Callable[[], None]] = []
+
+    def keep(callback: Callable[[], object]) -> None:
+        def run() -> None:
+            with own_session(app):
+                callback()
+
+        waiting.append(run)
+
+    monkeypatch.setattr("app.callbacks._call", keep)
+    return waiting
+
+
+@pytest.fixture
+def live_server(app: Flask) -> Iterator[str]:
+    """The address of the app on a real socket, for a browser; here nobody commits what the test arranges but the test."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 @pytest.fixture

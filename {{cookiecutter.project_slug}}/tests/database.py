@@ -1,17 +1,130 @@
-"""The database of the tests: built once by the migrations, restored for every test. Edit only to use another."""
+"""The database of the tests: built once by the migrations, restored for every test. Edit only to use another.
 
+A run has databases of its own, which no other run uses: files in a temporary folder on SQLite; on a server
+(`postgresql.py`, `mysql.py`) databases that the tests have made, named after that in `TEST_DATABASE_URL`.
+"""
+
+import atexit
 import gc
+import hashlib
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+import time
 from pathlib import Path
 
+import alembic
+import sqlalchemy
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import QueuePool
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, QueuePool
 
-from app.config import ROOT
-from app.db import engine
-from tests import FOLDER
+ROOT = Path(__file__).resolve().parent.parent
 
-FILE = FOLDER / "test.sqlite3"
+
+class UnusableDatabaseError(Exception):
+    """The tests cannot start; it says in one line why, and what to do."""
+
+
+class Database:
+    """A database that only this run of the tests uses."""
+
+    url: str
+    engine: Engine
+
+    def build(self, engine: Engine, cache: Path | None) -> None:
+        """Make the schema on the app's engine, or take what an earlier run has made from the same migrations.
+
+        :raises UnusableDatabaseError: if `alembic upgrade head` fails.
+        """
+        raise NotImplementedError
+
+    def restore(self) -> str | None:
+        """Bring back what the migrations made, whatever was done since; return what was found open, and is rolled back."""
+        raise NotImplementedError
+
+
+class SQLite(Database):
+    """A file, which is replaced by its image of the migrated database."""
+
+    def __init__(self, worker: str) -> None:
+        """Name the file: each run and each xdist worker has a folder of its own."""
+        folder = Path(tempfile.mkdtemp(prefix=f"test-{worker}-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        self.file = folder / "test.sqlite3"
+        self.url = f"sqlite:///{self.file}"
+        # What the tests write need not survive a power cut.
+        os.environ["SQLITE_SYNCHRONOUS"] = "OFF"
+
+    def build(self, engine: Engine, cache: Path | None) -> None:
+        """Read the image from `cache`, or make it and keep it there."""
+        self.engine = engine
+        kept = (cache or self.file.parent) / f"{schema_key(sqlite3.sqlite_version)}.sqlite3"
+        if not kept.exists():
+            upgrade(engine)  # the last connection, when it closes, moves what was written from the log into the file
+            self._keep(kept)
+        self.image = kept.read_bytes()
+        self._replace()
+
+    def restore(self) -> str | None:
+        """Replace the file, unless it is as it was.
+
+        It is not written over: who still has the old one open keeps that, and nobody waits.
+        """
+        self.engine.dispose()
+        # SQLite removes its log when the last connection is closed.
+        others = Path(f"{self.file}-wal").exists()
+        open_transaction = self._find_writer() if others else None
+        if others or self._state() != self.restored:
+            self._replace()
+        return open_transaction
+
+    def _find_writer(self) -> str | None:
+        """Return what holds the lock of writers, on whatever connection."""
+        probe = sqlite3.connect(self.file, timeout=0, isolation_level=None)
+        try:
+            probe.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return "a transaction that has written"
+        finally:
+            probe.close()
+        return None
+
+    def _replace(self) -> None:
+        """Put the image in the place of the file."""
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self.file}{suffix}").unlink(missing_ok=True)
+        self.file.write_bytes(self.image)
+        self.restored = self._state()
+
+    def _state(self) -> tuple[int, int]:
+        """Return what changes when somebody writes, or puts another file in the place."""
+        status = self.file.stat()
+        return status.st_ino, status.st_mtime_ns
+
+    def _keep(self, kept: Path) -> None:
+        """Write the image whole or not at all, in the place of older ones."""
+        for old in kept.parent.glob("*.sqlite3"):
+            old.unlink(missing_ok=True)
+        new = kept.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(self.file, new)
+        new.replace(kept)
+
+
+def open_connections(engine: Engine, wait: float = 0) -> int:
+    """Return how many connections are out of the pool; one that is on its way back is waited for, some seconds."""
+    pool = engine.pool
+    assert isinstance(pool, QueuePool)
+    end = time.monotonic() + wait
+    while pool.checkedout():
+        gc.collect()
+        if time.monotonic() >= end:
+            break
+        time.sleep(0.01)
+    return pool.checkedout()
 
 
 def alembic_config() -> Config:
@@ -19,38 +132,33 @@ def alembic_config() -> Config:
     return Config(toml_file=ROOT / "pyproject.toml")
 
 
-def build() -> bytes:
-    """Make the schema with `alembic upgrade head` and return the image of the database file."""
-    refuse_foreign_database()
-    command.upgrade(alembic_config(), "head")
-    engine.dispose()  # the last connection moves what the migrations wrote from the log into the file
-    return FILE.read_bytes()
+def upgrade(engine: Engine) -> None:
+    """Run `alembic upgrade head` on the app's engine, and close its connections.
 
-
-def restore(image: bytes) -> None:
-    """Put the migrated, empty database in the place of what the last test left.
-
-    The file is replaced, not written over: who still has the old one open keeps that, and nobody waits.
+    :raises UnusableDatabaseError: if it fails, or there is nothing to run.
     """
-    engine.dispose()
-    for suffix in ("", "-wal", "-shm"):
-        Path(f"{FILE}{suffix}").unlink(missing_ok=True)
-    FILE.write_bytes(image)
+    if not ScriptDirectory.from_config(alembic_config()).get_heads():
+        raise UnusableDatabaseError('There are no migrations: write one with make migration m="create the tables".')
+    try:
+        command.upgrade(alembic_config(), "head")
+    except Exception as error:
+        raise UnusableDatabaseError(f"`alembic upgrade head` fails: {type(error).__name__}: {error}") from error
+    finally:
+        engine.dispose()
 
 
-def open_connections() -> int:
-    """Return how many connections are checked out of the pool."""
-    pool = engine.pool
-    assert isinstance(pool, QueuePool)
-    if pool.checkedout():
-        gc.collect()
-    return pool.checkedout()
-
-
-def refuse_foreign_database() -> None:
-    """Touch no database but that of this run.
-
-    :raises RuntimeError: if the app was imported before `tests` had named the database.
-    """
-    if engine.url.database != str(FILE):
-        raise RuntimeError(f"The tests run on {FILE} only, and the app has {engine.url.database}: import tests first.")
+def schema_key(*versions: str) -> str:
+    """Return a key of everything that can change what the migrations make."""
+    migrations = [path for path in sorted((ROOT / "migrations").rglob("*")) if path.is_file()]
+    others = (
+        "pyproject.toml",
+        "app/engines.py",
+        *(f"tests/{name}.py" for name in ("database", "servers", "postgresql", "mysql")),
+    )
+    files = [path for path in migrations if path.suffix != ".pyc"] + [ROOT / name for name in others]
+    if any(re.search(r"^\s*(from|import) app\b", path.read_text(), re.M) for path in files if "versions" in path.parts):
+        files += sorted((ROOT / "app").rglob("*.py"))
+    digest = hashlib.sha256(repr((sqlalchemy.__version__, alembic.__version__, versions)).encode())
+    for path in files:
+        digest.update(f"\0{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:32]

@@ -8,7 +8,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from app.db import session_factory
 from app.models import OutdatedError
-from tests.things import Page, Part, Thing, saved
+from tests.things import Page, Part, Thing, checked_at_commit, saved
 
 pytestmark = pytest.mark.usefixtures("things")
 
@@ -54,11 +54,25 @@ def test_query_is_that_of_the_current_session(session: scoped_session[Session]) 
     assert thing in session
 
 
+@checked_at_commit
 def test_what_the_database_checks_at_the_end_fails_the_commit(session: scoped_session[Session]) -> None:
     Part(thing_id=99).save()
 
     with pytest.raises(IntegrityError):
         session.commit()
+
+
+@checked_at_commit
+def test_a_commit_that_failed_leaves_nothing_for_the_next_one(session: scoped_session[Session]) -> None:
+    Part(thing_id=99).save()
+    with pytest.raises(IntegrityError):
+        session.commit()
+    session.remove()
+
+    Thing(name="next").save()
+    session.commit()
+
+    assert saved() == ["next"]
 
 
 def test_constraints_have_names() -> None:

@@ -1,33 +1,14 @@
 """Tests of what is left when `save`, `update` or `delete` fails."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, scoped_session
 
-from app.db import engine
-from tests.things import Thing, saved
+from tests.queries import statements
+from tests.things import Thing, saved, sqlite_only
 
 pytestmark = pytest.mark.usefixtures("things")
-
-
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    """Collect the statements that are sent to the database."""
-    sent: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        sent.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield sent
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
 
 
 def test_a_failed_save_keeps_what_was_saved_before(session: scoped_session[Session]) -> None:
@@ -54,6 +35,7 @@ def test_a_failed_update_takes_only_its_own_object_back(session: scoped_session[
     assert (bag.name, bag.size) == ("bag", 0)
 
 
+@sqlite_only
 def test_a_failed_delete_keeps_the_object(session: scoped_session[Session]) -> None:
     session.connection().exec_driver_sql(
         "CREATE TRIGGER no BEFORE DELETE ON things BEGIN SELECT RAISE(ABORT, 'no'); END"
@@ -104,6 +86,7 @@ def test_the_first_statement_needs_no_savepoint_and_a_later_one_does(session: sc
     assert [statement.split()[0] for statement in sent] == ["SELECT", "SAVEPOINT", "INSERT", "RELEASE"]
 
 
+@sqlite_only
 def test_a_transaction_that_the_database_has_ended_cannot_be_committed(session: scoped_session[Session]) -> None:
     session.connection().exec_driver_sql(
         "CREATE TRIGGER ends BEFORE INSERT ON things WHEN NEW.name = 'bad' BEGIN SELECT RAISE(ROLLBACK, 'ended'); END"

@@ -5,8 +5,10 @@ from sqlalchemy.exc import OperationalError
 
 from app.db import engine
 from app.turns import lock_first
+from tests.things import sqlite_only
 
 
+@sqlite_only
 @pytest.mark.usefixtures("things")
 def test_nothing_is_locked_on_sqlite() -> None:
     with engine.connect() as connection, engine.connect() as other:

@@ -1,9 +1,12 @@
 """A model of the tests' own, so that they do not depend on the models of the app."""
 
+from typing import Any
+
+import pytest
 from sqlalchemy import ForeignKey, MetaData, String, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from app.db import session_factory
+from app.db import engine, session_factory
 from app.models import Base, Versioned
 
 
@@ -13,6 +16,14 @@ class TestBase(Base):
     __abstract__ = True
     __test__ = False
     metadata = MetaData(naming_convention=Base.metadata.naming_convention)
+
+
+AT_COMMIT: Any = {} if engine.name in ("mysql", "mariadb") else {"deferrable": True, "initially": "DEFERRED"}
+"""When the database looks for a parent: MySQL and MariaDB do it at once."""
+
+
+sqlite_only = pytest.mark.skipif(engine.name != "sqlite", reason="it is about SQLite")
+checked_at_commit = pytest.mark.skipif(not AT_COMMIT, reason="this database looks for a parent at once")
 
 
 class Thing(TestBase):
@@ -27,12 +38,12 @@ class Thing(TestBase):
 
 
 class Part(TestBase):
-    """A part of a thing; the database forbids to delete a thing that has parts, when it commits."""
+    """A part of a thing; the database forbids to delete a thing that has parts, when it commits, if it can wait."""
 
     __tablename__ = "parts"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    thing_id: Mapped[int] = mapped_column(ForeignKey("things.id", deferrable=True, initially="DEFERRED"))
+    thing_id: Mapped[int] = mapped_column(ForeignKey("things.id", **AT_COMMIT))
     thing: Mapped[Thing] = relationship(back_populates="parts")
 
 

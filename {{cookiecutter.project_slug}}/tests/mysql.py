@@ -1,0 +1,216 @@
+"""The database of the tests on MySQL and MariaDB: edit only to use another.
+
+Beside it there is a second one, `…_kit`, with what the tests note. Its existence says that the tests have made both.
+"""
+
+import re
+from typing import Any
+
+from sqlalchemy.exc import OperationalError
+
+from tests.servers import Server
+
+# DDL commits at once, and triggers do not see it: but the server counts. Other databases on it count too.
+DDL = "SHOW GLOBAL STATUS WHERE Variable_name REGEXP '^Com_(create|alter|drop|rename)_' AND Value > 0"
+
+OTHERS = (
+    ("triggers", "trigger_schema"),
+    ("routines", "routine_schema"),
+    ("events", "event_schema"),
+    ("views", "table_schema"),
+)
+"""What `SHOW CREATE TABLE` does not show, and where it is found."""
+
+LOCK_WAIT_TIMEOUT = 1205
+
+
+class MySQL(Server):
+    """A database in which triggers tell where a row was inserted: those tables are emptied.
+
+    An INSERT that is rolled back takes its note with it, but not the numbers: neither that of the note nor its own.
+    """
+
+    driver = "mysql+pymysql"
+    home = "information_schema"
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is a database."""
+        return self._ask("SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = %s", name)
+
+    def has_tables(self, name: str) -> bool:
+        """Return whether there is a database with tables."""
+        return self._ask("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = %s", name)
+
+    def lock(self, name: str) -> bool:
+        """Take a name, unless another run has it."""
+        return self._ask("SELECT GET_LOCK(%s, 0)", name)
+
+    def version(self) -> str:
+        """Return the version of the server."""
+        return str(self.server.exec_driver_sql("SELECT VERSION()").scalar())
+
+    def find_key(self) -> str | None:
+        """Return the key that the second database holds."""
+        if not self.has_tables(self.kit):
+            return None
+        return str(
+            self.server.exec_driver_sql(f"SELECT COALESCE(MAX(value), '') FROM `{self.kit}`.schema_key").scalar()
+        )
+
+    @property
+    def kit(self) -> str:
+        """The second database."""
+        return f"{self.name}_kit"
+
+    def make(self) -> None:
+        """Make both databases, that with the sign first."""
+        self.server.exec_driver_sql(f"CREATE DATABASE IF NOT EXISTS `{self.kit}`")
+        self.server.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS `{self.kit}`.schema_key (value VARCHAR(64))")
+        self.server.exec_driver_sql(f"DELETE FROM `{self.kit}`.schema_key")
+        self._stop_others()
+        self.server.exec_driver_sql(f"DROP DATABASE IF EXISTS `{self.name}`")
+        self.server.exec_driver_sql(f"CREATE DATABASE `{self.name}`")
+
+    def open(self) -> None:
+        """Connect to the second database, in order to restore the first."""
+        self.own = self.connect(self.kit)
+        for setting in (
+            "foreign_key_checks = 0",
+            "lock_wait_timeout = 1",
+            "innodb_lock_wait_timeout = 1",
+            "group_concat_max_len = 1000000",
+        ):
+            self.own.exec_driver_sql(f"SET SESSION {setting}")
+        if not self._value("SELECT VERSION() LIKE '%%MariaDB%%'"):
+            self.own.exec_driver_sql("SET SESSION information_schema_stats_expiry = 0")
+        self.statements: object = None
+        self.inserts = 0
+
+    def note(self, key: str) -> None:
+        """Note what the migrations have made, and last the key."""
+        for statement in (
+            "DROP TABLE IF EXISTS written, made",
+            "CREATE TABLE written (id BIGINT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(64) NOT NULL)",
+            "CREATE TABLE made (name VARCHAR(64) PRIMARY KEY, definition MEDIUMTEXT NOT NULL, content BIGINT)",
+        ):
+            self.own.exec_driver_sql(statement)
+        for number, table in enumerate(self._tables()):
+            content = self._content(table) if self._has_rows(table) else None
+            self.own.exec_driver_sql("INSERT INTO made VALUES (%s, %s, %s)", (table, self._definition(table), content))
+            if content is None:
+                self.own.exec_driver_sql(
+                    f"CREATE TRIGGER `{self.name}`.kit_{number} BEFORE INSERT ON {self._quoted(table)}"
+                    f" FOR EACH ROW INSERT INTO `{self.kit}`.written (name) VALUES ('{table}')"
+                )
+        self.own.exec_driver_sql("INSERT INTO made VALUES ('', %s, NULL)", (self._others(),))
+        self.own.exec_driver_sql("INSERT INTO schema_key VALUES (%s)", (key,))
+
+    def restore(self) -> str | None:
+        """Empty what was written, and undo DDL; end what holds a lock on it."""
+        try:
+            self._restore()
+        except OperationalError as error:
+            if getattr(error.orig, "args", [0])[0] != LOCK_WAIT_TIMEOUT:
+                raise
+            self.engine.dispose()
+            self._stop_others()
+            self._restore()
+            return "a transaction"
+        return None
+
+    def _restore(self) -> None:
+        """Empty what was written, and undo DDL."""
+        statements = self.own.exec_driver_sql(DDL).all()
+        had_ddl = statements != self.statements
+        if had_ddl and not self._undo_ddl():
+            self.rebuild()
+            return
+        tables = self._written(thorough=self.statements is None)
+        for table in tables:
+            self.own.exec_driver_sql(f"TRUNCATE TABLE {self._quoted(table)}")  # restarts its ids too
+        if tables:
+            self.own.exec_driver_sql("DELETE FROM written")
+        if any(self._content(table) != content for table, content in self.contents.items()):
+            self.rebuild()
+            return
+        if had_ddl:
+            self.statements = self.own.exec_driver_sql(DDL).all()
+
+    def _written(self, *, thorough: bool) -> list[str]:
+        """Return the tables into which something was inserted, also what was rolled back."""
+        query = f"""SELECT (SELECT auto_increment - 1 FROM information_schema.tables
+            WHERE table_schema = '{self.kit}' AND table_name = 'written'), COUNT(*), GROUP_CONCAT(DISTINCT name) FROM written"""
+        inserts, noted, names = self.own.exec_driver_sql(query).one()
+        tables = set(names.split(",")) if names else set()
+        if thorough or inserts - self.inserts != noted:
+            numbered = "SELECT table_name FROM information_schema.tables WHERE table_schema = %s AND auto_increment > 1"
+            tables |= set(self.own.exec_driver_sql(numbered, (self.name,)).scalars())
+        if thorough:
+            tables |= set(filter(self._has_rows, self.watched))
+        self.inserts = inserts
+        return sorted(tables & self.watched)
+
+    def _undo_ddl(self) -> bool:
+        """Drop the tables that the migrations have not made; return whether the others are as they were."""
+        made = {name: (definition, content) for name, definition, content in self._rows("SELECT * FROM made")}
+        self.contents = {name: content for name, (_, content) in made.items() if content is not None}
+        self.watched = made.keys() - self.contents.keys() - {""}
+        present = self._tables()
+        for table in present - made.keys():
+            self.own.exec_driver_sql(f"DROP TABLE {self._quoted(table)}")
+        if made.keys() - present != {""} or self._others() != made[""][0]:
+            return False
+        return all(self._definition(table) == made[table][0] for table in present & made.keys())
+
+    def _tables(self) -> set[str]:
+        """Return the names of the tables."""
+        query = "SELECT table_name FROM information_schema.tables WHERE table_schema = %s AND table_type = 'BASE TABLE'"
+        return set(self.own.exec_driver_sql(query, (self.name,)).scalars())
+
+    def _definition(self, table: str) -> str:
+        """Return what makes a table, without the next id."""
+        shown = self.own.exec_driver_sql(f"SHOW CREATE TABLE {self._quoted(table)}").one()[1]
+        return re.sub(r" AUTO_INCREMENT=\d+", "", shown)
+
+    def _others(self) -> str:
+        """Return the names of triggers, functions, events and views."""
+        return repr(
+            [
+                self._rows(f"SELECT * FROM information_schema.{kind} WHERE {column} = '{self.name}'")
+                for kind, column in OTHERS
+            ]
+        )
+
+    def _has_rows(self, table: str) -> bool:
+        """Return whether a table has rows."""
+        return bool(self._value(f"SELECT EXISTS (SELECT 1 FROM {self._quoted(table)})"))
+
+    def _content(self, table: str) -> int | None:
+        """Return a checksum of the rows of a table."""
+        checksum: int | None = self.own.exec_driver_sql(f"CHECKSUM TABLE {self._quoted(table)}").one()[1]
+        return checksum
+
+    def _stop_others(self) -> None:
+        """End the connections that use the database."""
+        query = "SELECT id FROM information_schema.processlist WHERE db = %s AND id <> CONNECTION_ID()"
+        for number in self.server.exec_driver_sql(query, (self.name,)).scalars().all():
+            try:
+                self.server.exec_driver_sql(f"KILL {number}")
+            except OperationalError:
+                continue  # it has ended by itself
+
+    def _quoted(self, table: str) -> str:
+        """Return the name of a table as statements need it."""
+        return f"`{self.name}`.`{table}`"
+
+    def _value(self, query: str) -> Any:
+        """Return the only value of a query."""
+        return self.own.exec_driver_sql(query).scalar()
+
+    def _rows(self, query: str) -> list[Any]:
+        """Return the rows of a query."""
+        return list(self.own.exec_driver_sql(query).all())
+
+    def _ask(self, query: str, name: str) -> bool:
+        """Return the answer of the server to a question about a name."""
+        return bool(self.server.exec_driver_sql(query, (name,)).scalar())

@@ -1,0 +1,211 @@
+"""The database of the tests on PostgreSQL, 14 or later: edit only to use another."""
+
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy.exc import DBAPIError
+
+from tests.servers import Server
+
+MARK = "made by the tests, which may drop it"
+
+USER_SCHEMAS = r"n.nspname !~ '^(pg_|information_schema$|test_kit$)'"
+
+CATALOGS = {
+    "pg_attrdef": "oid",
+    "pg_attribute": "attrelid",
+    "pg_class": "oid",
+    "pg_constraint": "oid",
+    "pg_namespace": "oid",
+    "pg_proc": "oid",
+    "pg_rewrite": "oid",
+    "pg_trigger": "oid",
+    "pg_type": "oid",
+}
+# Whatever DDL does, it writes rows of these, and the numbers of transactions only grow. 16384: the first oid of a user.
+SIGNATURE = "SELECT concat_ws(' ', {})".format(
+    ", ".join(
+        f"(SELECT count(*) || ':' || sum(xmin::text::bigint) FROM {catalog} WHERE {oid} >= 16384)"
+        for catalog, oid in CATALOGS.items()
+    )
+)
+
+NOTES = f"""
+CREATE SCHEMA test_kit;
+CREATE TABLE test_kit.signature (value text);
+CREATE TABLE test_kit.ddl (command text);
+CREATE TABLE test_kit.tables AS
+    SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE relkind IN ('r', 'p') AND {USER_SCHEMAS};
+CREATE TABLE test_kit.sequences AS SELECT seqrelid AS oid, pg_sequence_last_value(seqrelid) AS last_value FROM pg_sequence;
+CREATE FUNCTION test_kit.note_ddl() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS
+    $$ BEGIN INSERT INTO test_kit.ddl VALUES (tg_tag); END $$;
+"""
+
+OPEN_TRANSACTIONS = """SELECT pid, left(query, 200) AS query FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+        AND backend_type = 'client backend'"""
+
+# In one question to the server. `rebuild`: rows are left that cannot be deleted, or those of the migrations have changed.
+RESTORE = """
+CREATE FUNCTION test_kit.restore() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE again boolean;
+BEGIN
+    IF EXISTS ({open_transactions}) THEN RETURN 'open transactions'; END IF;
+    IF EXISTS (SELECT FROM test_kit.ddl) THEN RETURN 'ddl'; END IF;
+    {checks}
+    FOR attempt IN 1..20 LOOP
+        again := false;
+        {deletes}
+        EXIT WHEN NOT again;
+    END LOOP;
+    PERFORM setval(s.seqrelid::regclass, coalesce(k.last_value, s.seqstart), k.last_value IS NOT NULL)
+        FROM pg_sequence s LEFT JOIN test_kit.sequences k ON k.oid = s.seqrelid
+        WHERE pg_sequence_last_value(s.seqrelid) IS DISTINCT FROM k.last_value;
+    RETURN CASE WHEN again THEN 'rebuild' ELSE 'restored' END;
+END $$
+"""
+
+# A parent goes after its children: in the next turn. So does what a trigger of the app's own has written meanwhile.
+DELETE = """
+        IF EXISTS (SELECT FROM {table}) THEN
+            BEGIN
+                DELETE FROM {table};
+                again := again OR {has_triggers};
+            EXCEPTION WHEN foreign_key_violation THEN
+                again := true;
+            END;
+        END IF;"""
+CONTENT = "SELECT md5(coalesce(string_agg(t::text, ' ' ORDER BY t::text), '')) FROM {table} t"
+
+
+class PostgreSQL(Server):
+    """A database whose own functions tell whether there was DDL, and empty its tables."""
+
+    driver = "postgresql+psycopg"
+    home = "postgres"
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is a database."""
+        return self._ask("SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s)", name)
+
+    def has_tables(self, name: str) -> bool:
+        """Return whether there is a database with tables."""
+        if not self.exists(name):
+            return False
+        query = (
+            f"SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {USER_SCHEMAS})"
+        )
+        with self.connect(name) as connection:
+            return bool(connection.exec_driver_sql(query).scalar())
+
+    def lock(self, name: str) -> bool:
+        """Take a name, unless another run has it."""
+        return self._ask("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", name)
+
+    def version(self) -> str:
+        """Return the version of the server."""
+        return str(self.server.exec_driver_sql("SELECT version()").scalar())
+
+    def find_key(self) -> str | None:
+        """Return the key in the comment on the database."""
+        query = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s"
+        comment = self.server.exec_driver_sql(query, (self.name,)).scalar() or ""
+        return comment.removeprefix(MARK).strip() if comment.startswith(MARK) else None
+
+    def make(self) -> None:
+        """Make the database under another name: who sees it under its own sees the comment too."""
+        new = f"{self.name}_{uuid4().hex[:8]}"
+        for statement in (
+            f'DROP DATABASE IF EXISTS "{self.name}" WITH (FORCE)',
+            f'CREATE DATABASE "{new}"',
+            f"COMMENT ON DATABASE \"{new}\" IS '{MARK}'",
+            f'ALTER DATABASE "{new}" RENAME TO "{self.name}"',
+            # What the tests write need not survive a power cut.
+            f'ALTER DATABASE "{self.name}" SET synchronous_commit = off',
+        ):
+            self.server.exec_driver_sql(statement)
+
+    def open(self) -> None:
+        """Connect to the database, in order to restore it."""
+        self.own = self.connect(self.name)
+        self.own.exec_driver_sql("SET lock_timeout = '2s'")
+        self.own.exec_driver_sql("SET client_min_messages = error")
+        self.driver_connection: Any = (
+            self.own.connection.driver_connection
+        )  # what is asked after every test takes no detour
+        self.has_event_trigger = self._find("SELECT FROM pg_event_trigger WHERE evtname = 'test_kit'")
+
+    def note(self, key: str) -> None:
+        """Note what the migrations have made, and last the key."""
+        query = f"""SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname),
+            EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal)
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE relkind = 'r' AND {USER_SCHEMAS}"""
+        checks, deletes = [], []
+        for table, has_triggers in self.own.exec_driver_sql(query).all():
+            if self._find(f"SELECT FROM {table}"):
+                content = CONTENT.format(table=table)
+                written = self.own.exec_driver_sql(content).scalar()
+                checks.append(f"IF ({content}) <> '{written}' THEN RETURN 'rebuild'; END IF;")
+            else:
+                deletes.append(DELETE.format(table=table, has_triggers=has_triggers))
+        self.own.exec_driver_sql(NOTES)
+        parts = {"open_transactions": OPEN_TRANSACTIONS, "checks": "\n    ".join(checks), "deletes": "".join(deletes)}
+        self.own.exec_driver_sql(RESTORE.format(**parts))
+        try:
+            self.own.exec_driver_sql(
+                "CREATE EVENT TRIGGER test_kit ON ddl_command_end EXECUTE FUNCTION test_kit.note_ddl()"
+            )
+            self.has_event_trigger = True
+        except DBAPIError:  # only a superuser may: the signature is then compared after every test
+            self.has_event_trigger = False
+        self.own.exec_driver_sql(f"INSERT INTO test_kit.signature {SIGNATURE}")
+        self.server.exec_driver_sql(f"COMMENT ON DATABASE \"{self.name}\" IS '{MARK} {key}'")
+
+    def restore(self) -> str | None:
+        """Empty what was written, and undo DDL."""
+        state, left_open = self._restore(), None
+        if state == "open transactions":
+            left_open = self._end_transactions()
+            state = self._restore()
+        if state == "ddl" or not (self.has_event_trigger or self._is_as_made()):
+            state = self._undo_ddl()
+        if state != "restored":
+            self.rebuild()
+        return left_open
+
+    def _restore(self) -> str:
+        """Empty what was written, if nothing stands in the way; return what does."""
+        state: str = self.driver_connection.execute("SELECT test_kit.restore()").fetchone()[0]
+        return state
+
+    def _end_transactions(self) -> str:
+        """End the connections with open transactions, and return what these have done last."""
+        self.engine.dispose()
+        found = self.own.exec_driver_sql(OPEN_TRANSACTIONS).all()
+        for pid, _ in found:
+            self.own.exec_driver_sql(f"SELECT pg_terminate_backend({pid}, 2000)")
+        return ", ".join(f"a transaction ({query})" for _, query in found)
+
+    def _undo_ddl(self) -> str:
+        """Drop the tables that the migrations have not made; return whether that is all."""
+        self.engine.dispose()  # temporary tables end with their connection
+        query = f"""SELECT string_agg(c.oid::regclass::text, ', ') FROM pg_class c
+            JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE relkind IN ('r', 'p') AND {USER_SCHEMAS} AND c.oid NOT IN (SELECT oid FROM test_kit.tables)"""
+        tables = self.own.exec_driver_sql(query).scalar()
+        if tables:
+            self.own.exec_driver_sql(f"DROP TABLE {tables} CASCADE")
+        self.own.exec_driver_sql("DELETE FROM test_kit.ddl")
+        return self._restore() if self._is_as_made() else "rebuild"
+
+    def _is_as_made(self) -> bool:
+        """Return whether the schema is that which the migrations made."""
+        return self._find(f"SELECT FROM test_kit.signature WHERE value = ({SIGNATURE})")
+
+    def _ask(self, query: str, name: str) -> bool:
+        """Return the answer of the server to a question about a name."""
+        return bool(self.server.exec_driver_sql(query, (name,)).scalar())
+
+    def _find(self, query: str) -> bool:
+        """Return whether a query finds a row in the database."""
+        return bool(self.own.exec_driver_sql(f"SELECT EXISTS ({query})").scalar())

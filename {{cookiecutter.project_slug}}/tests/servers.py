@@ -1,0 +1,121 @@
+"""The databases of the tests on a server: edit only to use another.
+
+They are named after that in `TEST_DATABASE_URL`, which itself is never touched: `shop_test` stands for `shop_test_main`,
+for `shop_test_gw0` and `shop_test_gw1` with `pytest -n 2`, and for `shop_test_main_2` while another run has the first.
+"""
+
+from itertools import count
+from pathlib import Path
+
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from tests.database import Database, UnusableDatabaseError, schema_key, upgrade
+
+
+class Server(Database):
+    """A database on a server: emptied where something was written, made anew after DDL."""
+
+    driver: str
+    home: str
+    """What one is connected to in order to make databases."""
+
+    def __init__(self, url: URL, worker: str) -> None:
+        """Take the first name that no other run has.
+
+        :raises UnusableDatabaseError: if the server cannot be used, or the name is not one of tests.
+        """
+        self.shown = f"TEST_DATABASE_URL {url.render_as_string()!r}"
+        if "test" not in (url.database or "").lower():
+            raise UnusableDatabaseError(
+                f"{self.shown} does not look like a database of tests: put `test` in its name."
+                " The tests make databases of their own, named after it."
+            )
+        self.server_url = url.set(drivername=self.driver)
+        # The lock belongs to this connection, and ends with the process, however that ends.
+        self.server = self.connect(self.home)
+        if self.has_tables(str(url.database)):
+            raise UnusableDatabaseError(
+                f"{self.shown} names a database with tables in it. The tests make their own, and leave it alone:"
+                " name one that does not exist, or is empty."
+            )
+        stem = f"{str(url.database)[:40]}_{worker}"
+        names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
+        self.name = next(name for name in names if self.lock(name))
+        self.url = url.set(database=self.name).render_as_string(hide_password=False)
+
+    def connect(self, database: str) -> Connection:
+        """Return a connection to a database of the server.
+
+        :raises UnusableDatabaseError: in one line.
+        """
+        url = self.server_url.set(database=database)
+        options = {"connect_timeout": 5}
+        try:
+            return create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args=options).connect()
+        except ModuleNotFoundError as error:
+            raise UnusableDatabaseError(f"{self.shown} needs a driver: {error}. Add it to pyproject.toml.") from error
+        except OperationalError as error:
+            reason = str(error.orig).partition("\n")[0]
+            raise UnusableDatabaseError(f"{self.shown} cannot be used: {reason}") from error
+
+    def build(self, engine: Engine, cache: Path | None) -> None:
+        """Make the database, or take what an earlier run has left of it."""
+        self.engine = engine
+        self.key = schema_key(self.version())
+        found = self.find_key()
+        if found == self.key:
+            self.open()
+            self.restore()
+        else:
+            self.rebuild()
+
+    def rebuild(self) -> None:
+        """Make the database anew.
+
+        :raises UnusableDatabaseError: if one of this name was not made by the tests, or the server refuses.
+        """
+        self.engine.dispose()
+        if self.find_key() is None and self.exists(self.name):
+            raise UnusableDatabaseError(
+                f"The database {self.name!r} was not made by the tests: drop it, or name another in TEST_DATABASE_URL."
+            )
+        try:
+            self.make()
+            upgrade(self.engine)
+            self.open()
+            self.note(self.key)
+        except DBAPIError as error:
+            raise UnusableDatabaseError(f"{self.shown}: the tests cannot make their database: {error.orig}") from error
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is a database."""
+        raise NotImplementedError
+
+    def has_tables(self, name: str) -> bool:
+        """Return whether there is a database with tables."""
+        raise NotImplementedError
+
+    def lock(self, name: str) -> bool:
+        """Take a name, unless another run has it."""
+        raise NotImplementedError
+
+    def version(self) -> str:
+        """Return the version of the server."""
+        raise NotImplementedError
+
+    def find_key(self) -> str | None:
+        """Return the key of the schema, "" if it is not finished; None if the tests have not made the database."""
+        raise NotImplementedError
+
+    def make(self) -> None:
+        """Make the database empty, with a sign that the tests have made it."""
+        raise NotImplementedError
+
+    def open(self) -> None:
+        """Connect to the database, in order to restore it."""
+        raise NotImplementedError
+
+    def note(self, key: str) -> None:
+        """Note what the migrations have made, and last the key."""
+        raise NotImplementedError
