@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 # What an activated environment, a caller's settings or a CI machine would slip into a project.
-FOREIGN = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "SECRET_KEY", "DATABASE_URL", "FLASK_APP")
+FOREIGN = (
+    "VIRTUAL_ENV",
+    "TEST_DATABASE_URL",
+    "PYTHONPATH",
+    "PYTHONDONTWRITEBYTECODE",
+    "SECRET_KEY",
+    "DATABASE_URL",
+    "FLASK_APP",
+)
 
 PYTHON = Path(sys.executable)
 

@@ -17,7 +17,7 @@ from app import db as app_db
 from app.streams import own_session
 from tests import DATABASE
 from tests.apps import Apps
-from tests.database import UnusableDatabaseError, open_connections
+from tests.database import UnusableDatabaseError
 from tests.queries import at_most
 from tests.things import Thing
 
@@ -68,12 +68,8 @@ def fresh_database() -> Iterator[None]:
         WIDER_FIXTURES.clear()
     yield
     app_db.session.remove()
-    found = [f"{number} connection(s)"] if (number := open_connections(app_db.engine, wait=1)) else []
     if left_open := DATABASE.restore():
-        found.append(left_open)
-    if found:
-        app_db.engine.dispose()
-        pytest.fail(f"The test left open: {', '.join(found)}. Close its sessions and join its threads.")
+        pytest.fail(f"The test left open: {left_open}. Close its sessions and join its threads.", pytrace=False)
 
 
 @pytest.fixture

@@ -44,6 +44,18 @@ class Database:
 
     def restore(self) -> str | None:
         """Bring back what the migrations made, whatever was done since; return what was found open, and is rolled back."""
+        in_use = open_connections(self.engine, wait=1)
+        if in_use:
+            self.disconnect()
+        found = [f"{in_use} connection(s)"] if in_use else []
+        return ", ".join(found + self.put_back()) or None
+
+    def disconnect(self) -> None:
+        """Let the app begin with new connections."""
+        self.engine.dispose()
+
+    def put_back(self) -> list[str]:
+        """Bring back what the migrations made; return the transactions that were found open."""
         raise NotImplementedError
 
 
@@ -69,7 +81,7 @@ class SQLite(Database):
         self.image = kept.read_bytes()
         self._replace()
 
-    def restore(self) -> str | None:
+    def put_back(self) -> list[str]:
         """Replace the file, unless it is as it was.
 
         It is not written over: who still has the old one open keeps that, and nobody waits.
@@ -77,21 +89,21 @@ class SQLite(Database):
         self.engine.dispose()
         # SQLite removes its log when the last connection is closed.
         others = Path(f"{self.file}-wal").exists()
-        open_transaction = self._find_writer() if others else None
+        found = self._find_writer() if others else []
         if others or self._state() != self.restored:
             self._replace()
-        return open_transaction
+        return found
 
-    def _find_writer(self) -> str | None:
+    def _find_writer(self) -> list[str]:
         """Return what holds the lock of writers, on whatever connection."""
         probe = sqlite3.connect(self.file, timeout=0, isolation_level=None)
         try:
             probe.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:
-            return "a transaction that has written"
+            return ["a transaction that has written"]
         finally:
             probe.close()
-        return None
+        return []
 
     def _replace(self) -> None:
         """Put the image in the place of the file."""

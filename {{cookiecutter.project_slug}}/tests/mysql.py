@@ -67,7 +67,7 @@ class MySQL(Server):
         self.server.exec_driver_sql(f"CREATE DATABASE IF NOT EXISTS `{self.kit}`")
         self.server.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS `{self.kit}`.schema_key (value VARCHAR(64))")
         self.server.exec_driver_sql(f"DELETE FROM `{self.kit}`.schema_key")
-        self._stop_others()
+        self.disconnect()
         self.server.exec_driver_sql(f"DROP DATABASE IF EXISTS `{self.name}`")
         self.server.exec_driver_sql(f"CREATE DATABASE `{self.name}`")
 
@@ -105,18 +105,17 @@ class MySQL(Server):
         self.own.exec_driver_sql("INSERT INTO made VALUES ('', %s, NULL)", (self._others(),))
         self.own.exec_driver_sql("INSERT INTO schema_key VALUES (%s)", (key,))
 
-    def restore(self) -> str | None:
+    def put_back(self) -> list[str]:
         """Empty what was written, and undo DDL; end what holds a lock on it."""
         try:
             self._restore()
         except OperationalError as error:
             if getattr(error.orig, "args", [0])[0] != LOCK_WAIT_TIMEOUT:
                 raise
-            self.engine.dispose()
-            self._stop_others()
+            self.disconnect()
             self._restore()
-            return "a transaction"
-        return None
+            return ["a transaction"]
+        return []
 
     def _restore(self) -> None:
         """Empty what was written, and undo DDL."""
@@ -190,8 +189,9 @@ class MySQL(Server):
         checksum: int | None = self.own.exec_driver_sql(f"CHECKSUM TABLE {self._quoted(table)}").one()[1]
         return checksum
 
-    def _stop_others(self) -> None:
-        """End the connections that use the database."""
+    def disconnect(self) -> None:
+        """End the connections that use the database, also those that the app has not given back."""
+        super().disconnect()
         query = "SELECT id FROM information_schema.processlist WHERE db = %s AND id <> CONNECTION_ID()"
         for number in self.server.exec_driver_sql(query, (self.name,)).scalars().all():
             try:

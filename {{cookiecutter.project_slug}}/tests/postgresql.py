@@ -161,30 +161,30 @@ class PostgreSQL(Server):
         self.own.exec_driver_sql(f"INSERT INTO test_kit.signature {SIGNATURE}")
         self.server.exec_driver_sql(f"COMMENT ON DATABASE \"{self.name}\" IS '{MARK} {key}'")
 
-    def restore(self) -> str | None:
+    def put_back(self) -> list[str]:
         """Empty what was written, and undo DDL."""
-        state, left_open = self._restore(), None
+        state, found = self._restore(), []
         if state == "open transactions":
-            left_open = self._end_transactions()
+            found = self._end_transactions()
             state = self._restore()
         if state == "ddl" or not (self.has_event_trigger or self._is_as_made()):
             state = self._undo_ddl()
         if state != "restored":
             self.rebuild()
-        return left_open
+        return found
 
     def _restore(self) -> str:
         """Empty what was written, if nothing stands in the way; return what does."""
         state: str = self.driver_connection.execute("SELECT test_kit.restore()").fetchone()[0]
         return state
 
-    def _end_transactions(self) -> str:
+    def _end_transactions(self) -> list[str]:
         """End the connections with open transactions, and return what these have done last."""
         self.engine.dispose()
         found = self.own.exec_driver_sql(OPEN_TRANSACTIONS).all()
         for pid, _ in found:
             self.own.exec_driver_sql(f"SELECT pg_terminate_backend({pid}, 2000)")
-        return ", ".join(f"a transaction ({query})" for _, query in found)
+        return [f"a transaction ({query})" for _, query in found]
 
     def _undo_ddl(self) -> str:
         """Drop the tables that the migrations have not made; return whether that is all."""

@@ -1,0 +1,203 @@
+"""Tests that leave the database in every state; after each one, another looks whether it is as the migrations made it."""
+
+import threading
+from contextlib import suppress
+
+import pytest
+from app.db import engine, session, session_factory
+from app.models import User
+from app.transactions import on_commit, transaction
+from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.exc import SQLAlchemyError
+
+TABLES = ["alembic_version", "children", "ones", "parents", "roles", "twos", "unnumbered", "users"]
+MYSQL = engine.name in ("mysql", "mariadb")
+
+
+def send(*statements: str) -> None:
+    """Commit statements on a connection that is not the app's."""
+    other = create_engine(engine.url)
+    with other.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    other.dispose()
+
+
+def leave_rows() -> None:
+    User(name="Ada", email="ada@example.com").save()
+    session.commit()
+
+
+def leave_rows_of_a_thread() -> None:
+    thread = threading.Thread(target=lambda: send("INSERT INTO parents (name) VALUES ('x')"))
+    thread.start()
+    thread.join()
+
+
+def leave_a_family() -> None:
+    send("INSERT INTO parents (id, name) VALUES (7, 'x')", "INSERT INTO children (parent_id) VALUES (7)")
+
+
+def leave_a_circle() -> None:
+    send(
+        "INSERT INTO ones (id) VALUES (1)",
+        "INSERT INTO twos (id, one_id) VALUES (1, 1)",
+        "UPDATE ones SET two_id = 1",
+    )
+
+
+def leave_what_has_no_number() -> None:
+    send("INSERT INTO unnumbered VALUES ('x')")
+
+
+def leave_many() -> None:
+    send(*["INSERT INTO parents (name) VALUES ('x')"] * 500)
+
+
+def roll_rows_back() -> None:
+    for number in range(3):
+        User(name="Ada", email=f"{number}@example.com").save()
+    session.rollback()
+
+
+def fail_to_insert() -> None:
+    leave_rows()
+    for _ in range(3):
+        with suppress(SQLAlchemyError):
+            User(name="Ada", email="ada@example.com").save()
+
+
+def leave_an_aborted_transaction() -> None:
+    with suppress(SQLAlchemyError):
+        session.execute(text("SELECT * FROM nowhere"))
+    User(name="Ada", email="never@example.com")
+
+
+def change_rows_of_the_migrations() -> None:
+    send("UPDATE roles SET name = 'other' WHERE id = 1")
+
+
+def delete_rows_of_the_migrations() -> None:
+    send("DELETE FROM roles")
+
+
+def add_to_rows_of_the_migrations() -> None:
+    send("INSERT INTO roles (name) VALUES ('third')")
+
+
+def change_the_version() -> None:
+    send("UPDATE alembic_version SET version_num = '0001'")
+
+
+def drop_a_table() -> None:
+    send("DROP TABLE children")
+
+
+def drop_and_make_a_table_again() -> None:
+    send("DROP TABLE unnumbered", "CREATE TABLE unnumbered (name VARCHAR(50) NOT NULL PRIMARY KEY)")
+    send("INSERT INTO unnumbered VALUES ('x')")
+
+
+def add_a_table() -> None:
+    send("CREATE TABLE more (id INTEGER PRIMARY KEY)", "INSERT INTO more VALUES (1)")
+
+
+def add_a_column() -> None:
+    send("ALTER TABLE parents ADD COLUMN age INTEGER", "INSERT INTO parents (name, age) VALUES ('x', 1)")
+
+
+def drop_a_column() -> None:
+    send("ALTER TABLE parents DROP COLUMN name")
+
+
+def rename_a_column() -> None:
+    send("ALTER TABLE parents RENAME COLUMN name TO label")
+
+
+def add_an_index() -> None:
+    send("CREATE UNIQUE INDEX more_ix ON parents (name)")
+
+
+def add_a_view() -> None:
+    send("CREATE VIEW seen AS SELECT name FROM parents")
+
+
+def add_a_trigger() -> None:
+    if engine.name == "sqlite":
+        send("CREATE TRIGGER no BEFORE INSERT ON parents BEGIN SELECT RAISE(ABORT, 'no'); END")
+    elif MYSQL:
+        send("CREATE TRIGGER no BEFORE INSERT ON parents FOR EACH ROW SET NEW.name = 'no'")
+    else:
+        send(
+            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$",
+            "CREATE TRIGGER no BEFORE INSERT ON parents FOR EACH ROW EXECUTE FUNCTION no()",
+        )
+
+
+def truncate() -> None:
+    if engine.name != "sqlite":
+        send("TRUNCATE TABLE roles")
+
+
+def take_numbers() -> None:
+    if engine.name == "postgresql":
+        send("SELECT nextval('users_id_seq')", "SELECT setval('parents_id_seq', 99)")
+
+
+def add_a_type() -> None:
+    if engine.name == "postgresql":
+        send("CREATE TYPE colour AS ENUM ('red')", "CREATE SCHEMA elsewhere", "CREATE TABLE elsewhere.things (id int)")
+
+
+def leave_a_temporary_table() -> None:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TEMPORARY TABLE parents_copy (id INTEGER)"))
+
+
+def write_in_a_callback() -> None:
+    @transaction
+    def later() -> None:
+        User(name="Ada", email="later@example.com").save()
+
+    on_commit(later)
+    leave_rows()
+
+
+DEEDS = [deed for name, deed in globals().items() if callable(deed) and getattr(deed, "__module__", "") == __name__]
+DEEDS.remove(send)
+
+
+@pytest.fixture(scope="module")
+def wide() -> None:
+    """Rows that are written for a whole module: no test finds them."""
+    send("INSERT INTO parents (name) VALUES ('wide')")
+
+
+def look() -> None:
+    """Look whether the database is as the migrations made it."""
+    with engine.connect() as connection:
+        found = inspect(connection)
+        assert sorted(found.get_table_names()) == TABLES
+        assert found.get_view_names() == []
+        assert [column["name"] for column in found.get_columns("parents")] == ["id", "name"]
+        assert found.get_indexes("parents") == []
+        for table in TABLES:
+            rows = connection.execute(text(f"SELECT * FROM {table}")).all()
+            expected = {"alembic_version": [("0002",)], "roles": [(1, "reader"), (2, "writer")]}.get(table, [])
+            assert [tuple(row) for row in rows] == expected, table
+    assert User(name="Ada", email="ada@example.com").save().id == 1
+    session.rollback()
+    send("INSERT INTO parents (name) VALUES ('new')")
+    with session_factory() as other:
+        assert list(other.execute(text("SELECT id, name FROM parents"))) == [(1, "new")]
+
+
+@pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: deed.__name__)
+@pytest.mark.parametrize("step", ["do", "look"])
+def test_nothing_is_left(deed, step) -> None:
+    (look if step == "look" else deed)()
+
+
+@pytest.mark.usefixtures("wide")
+def test_what_a_wider_fixture_writes_is_gone() -> None:
+    look()

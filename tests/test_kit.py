@@ -1,0 +1,334 @@
+"""The test kit of a generated project, against tests that leave their database in every state, on each database."""
+
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import create_engine, make_url
+
+from tests.commands import PYTHON, environment, run
+from tests.conftest import Bake
+from tests.servers import ADMINISTRATORS, require
+
+IN_KIT = Path(__file__).parent / "in_kit"
+ON_EACH = pytest.mark.parametrize("server", ["sqlite", "postgresql", "mariadb"])
+ON_SERVERS = pytest.mark.parametrize("server", ["postgresql", "mariadb"])
+
+
+@pytest.fixture
+def url(server: str) -> Iterator[str]:
+    """What the tests of a project are told to use; the databases that they make are dropped."""
+    if server == "sqlite":
+        yield ""
+        return
+    administrator = make_url(ADMINISTRATORS[server])
+    require(server, administrator.host, administrator.port)
+    name = f"kit_{uuid4().hex[:10]}_test"
+    yield administrator.set(database=name).render_as_string(hide_password=False)
+    engine = create_engine(administrator, isolation_level="AUTOCOMMIT")
+    listing = "SELECT datname FROM pg_database" if server == "postgresql" else "SHOW DATABASES"
+    with engine.connect() as connection:
+        for made in connection.exec_driver_sql(listing).scalars().all():
+            if made.startswith(name):
+                connection.exec_driver_sql(f"DROP DATABASE {made}")
+    engine.dispose()
+
+
+@pytest.fixture
+def project(bake: Bake) -> Path:
+    """A project with tables of every kind."""
+    project = bake()
+    shutil.copy(IN_KIT / "0002_more.py", project / "migrations" / "versions")
+    return project
+
+
+def suite(project: Path, url: str, *arguments: str, ok: bool = True) -> str:
+    """Run tests of a project, by default in the order of their file, and return what was printed."""
+    command: tuple[str | Path, ...] = (PYTHON, "-m", "pytest", "-q", "-p", "no:randomly", *arguments)
+    return run(*command, cwd=project, ok=ok, variables={"TEST_DATABASE_URL": url}).stdout
+
+
+def write_test(project: Path, text: str) -> str:
+    """Write a file of tests, and return its path."""
+    path = project / "tests" / "test_written.py"
+    path.write_text(
+        "import os, signal, threading\nfrom app.db import engine, session\nfrom app.models import User\n"
+        "from sqlalchemy import create_engine, text\n" + text
+    )
+    return f"tests/{path.name}"
+
+
+def run_that_is_killed(project: Path, url: str, path: str) -> None:
+    """Run tests that kill their process."""
+    command = [str(PYTHON), "-m", "pytest", path]
+    killed = subprocess.run(command, cwd=project, env=environment(TEST_DATABASE_URL=url), capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+
+
+@ON_SERVERS
+def test_the_suite_of_a_project_passes_on_a_server(bake: Bake, url: str) -> None:
+    command = (PYTHON, "-m", "pytest", "-q", "-n", "2")
+    assert " passed" in run(*command, cwd=bake(), variables={"TEST_DATABASE_URL": url}).stdout
+
+
+@ON_EACH
+@pytest.mark.parametrize("arguments", [(), ("-p", "randomly", "-n", "2")], ids=["in order", "by chance in two workers"])
+def test_nothing_that_a_test_leaves_reaches_the_next(project: Path, url: str, arguments: tuple[str, ...]) -> None:
+    shutil.copy(IN_KIT / "test_hostile.py", project / "tests")
+
+    assert " passed" in suite(project, url, "tests/test_hostile.py", *arguments)
+
+
+@ON_EACH
+def test_what_a_test_leaves_open_is_ended_and_fails_it_by_name(project: Path, url: str) -> None:
+    path = write_test(
+        project,
+        """
+kept = []
+
+def test_writes():
+    kept.append(create_engine(engine.url).connect())
+    kept[-1].execute(text("INSERT INTO users (name, email, created_at) VALUES ('x', 'x', '2020-01-01')"))
+
+def test_reads():
+    kept.append(engine.connect())
+    kept[-1].execute(text("SELECT * FROM users"))
+
+def test_waits_in_a_thread():
+    def hold():
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+            release.wait(5)
+    release = threading.Event()
+    kept.append(threading.Thread(target=hold, daemon=True))
+    kept[-1].start()
+
+def test_is_clean():
+    assert session.scalar(text("SELECT COUNT(*) FROM users")) == 0
+    assert User(name="Ada", email="ada@example.com").save().id == 1
+""",
+    )
+
+    told = suite(project, url, path, ok=False)
+
+    assert re.search(r"4 passed, 3 errors in [0-9]\.", told), told
+    for name in ("writes", "reads", "waits_in_a_thread"):
+        assert f"ERROR {path}::test_{name} - Failed: The test" in told
+
+
+@ON_EACH
+@pytest.mark.parametrize(
+    "deeds",
+    [
+        "leave_rows(), leave_a_circle(), leave_what_has_no_number()",
+        "drop_a_table(), add_a_column(), change_the_version()",
+    ],
+    ids=["rows", "tables"],
+)
+def test_a_killed_run_does_not_stop_the_next_one(project: Path, url: str, deeds: str) -> None:
+    shutil.copy(IN_KIT / "test_hostile.py", project / "tests")
+    path = write_test(
+        project,
+        f"""
+from tests.test_hostile import *
+
+def test_is_killed():
+    {deeds}
+    os.kill(os.getpid(), signal.SIGKILL)
+""",
+    )
+
+    run_that_is_killed(project, url, f"{path}::test_is_killed")
+
+    write_test(project, "from tests.test_hostile import look\n\ndef test_is_clean():\n    look()\n")
+    assert "1 passed" in suite(project, url, path)
+
+
+@ON_EACH
+def test_a_run_that_is_killed_while_it_builds_is_built_anew(project: Path, url: str) -> None:
+    migration = project / "migrations" / "versions" / "0002_more.py"
+    whole = migration.read_text()
+    migration.write_text(
+        whole.replace(
+            "    roles = op", "    import os, signal\n    os.kill(os.getpid(), signal.SIGKILL)\n    roles = op"
+        )
+    )
+    path = write_test(project, "def test_nothing():\n    pass\n")
+    run_that_is_killed(project, url, path)
+    migration.write_text(whole)
+    shutil.copy(IN_KIT / "test_hostile.py", project / "tests")
+
+    assert " passed" in suite(project, url, "tests/test_hostile.py", "-k", "wider or rows")
+
+
+@ON_EACH
+def test_a_migration_that_is_edited_in_place_is_seen(project: Path, url: str) -> None:
+    path = write_test(
+        project,
+        """
+def test_roles():
+    assert session.scalars(text("SELECT name FROM roles ORDER BY id")).all() == ["reader", "writer"]
+""",
+    )
+    assert "1 passed" in suite(project, url, path)
+    migration = project / "migrations" / "versions" / "0002_more.py"
+
+    migration.write_text(migration.read_text().replace('"writer"', '"author"'))
+
+    assert "author" in suite(project, url, path, ok=False)
+
+
+@ON_EACH
+def test_two_runs_at_the_same_time_do_not_meet(project: Path, url: str) -> None:
+    path = write_test(
+        project,
+        """
+import time, pytest
+
+@pytest.mark.parametrize("number", range(40))
+def test_row(number, client):
+    assert User(name="Ada", email="ada@example.com").save().id == 1
+    session.commit()
+    time.sleep(0.02)
+    assert session.scalar(text("SELECT COUNT(*) FROM users")) == 1
+""",
+    )
+    command = [str(PYTHON), "-m", "pytest", "-q", path]
+
+    runs = [
+        subprocess.Popen(
+            command, cwd=project, env=environment(TEST_DATABASE_URL=url), stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+
+    for started in runs:
+        told = started.communicate(timeout=60)[0]
+        assert "40 passed" in told, told
+
+
+def one_message(told: str) -> str:
+    """Return what a run that cannot start has said, and check that it is short."""
+    lines = [
+        line for line in told.splitlines() if (line.strip() and "Exit: " not in line[:30]) or line.startswith("Exit: ")
+    ]
+    assert len(lines) <= 3, told
+    return told
+
+
+@ON_EACH
+def test_without_migrations_it_says_so_once(bake: Bake, url: str) -> None:
+    project = bake()
+    (project / "migrations" / "versions" / "0001_create_users.py").unlink()
+
+    assert "There are no migrations" in one_message(suite(project, url, ok=False))
+
+
+@ON_EACH
+def test_a_migration_that_fails_is_told_once(project: Path, url: str) -> None:
+    migration = project / "migrations" / "versions" / "0002_more.py"
+    migration.write_text(
+        migration.read_text().replace("    roles = op", '    raise LookupError("no luck")\n    roles = op')
+    )
+
+    assert "`alembic upgrade head` fails: LookupError: no luck" in one_message(suite(project, url, ok=False))
+
+
+@ON_EACH
+def test_two_newest_migrations_are_told_once(project: Path, url: str) -> None:
+    migration = project / "migrations" / "versions" / "0002_more.py"
+    (migration.parent / "0003.py").write_text(migration.read_text().replace('"0002"', '"0003"'))
+
+    assert "Multiple head revisions" in one_message(suite(project, url, ok=False))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("postgresql://postgres@127.0.0.1:1/shop_test", "cannot be used: connection failed"),
+        ("mariadb://root@127.0.0.1:1/shop_test", "cannot be used: (2003"),
+        ("postgresql://somebody:secret@127.0.0.1/shop", "put `test` in its name"),
+        ("sqlite:///app.sqlite3", "is not for tests"),
+        ("mysq://root@127.0.0.1/shop_test", "is not for tests"),
+        ("shop_test", "is not a URL"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told_in_a_line(bake: Bake, text: str, message: str) -> None:
+    told = run(PYTHON, "-m", "pytest", "-n", "2", cwd=bake(), ok=False, variables={"TEST_DATABASE_URL": text}).stderr
+
+    assert message in told
+    assert "secret" not in told
+    assert len(told.splitlines()) == 1
+
+
+@ON_SERVERS
+def test_a_wrong_password_is_told_in_a_line(bake: Bake, url: str) -> None:
+    wrong = make_url(url).set(username="nobody", password="secret").render_as_string(hide_password=False)
+
+    told = run(PYTHON, "-m", "pytest", cwd=bake(), ok=False, variables={"TEST_DATABASE_URL": wrong}).stderr
+
+    assert "cannot be used: " in told
+    assert "secret" not in told
+    assert len(told.splitlines()) == 1
+
+
+@ON_SERVERS
+@pytest.mark.parametrize("suffix", ["", "_main"], ids=["the one that is named", "the one that would be made"])
+def test_a_database_that_others_have_made_is_left_alone(bake: Bake, url: str, server: str, suffix: str) -> None:
+    foreign = make_url(url).set(database=f"{make_url(url).database}{suffix}")
+    administrator = create_engine(ADMINISTRATORS[server], isolation_level="AUTOCOMMIT")
+    with administrator.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {foreign.database}")
+    administrator.dispose()
+    engine = create_engine(foreign)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE users (name VARCHAR(50))")
+        connection.exec_driver_sql("INSERT INTO users VALUES ('real')")
+
+    done = run(PYTHON, "-m", "pytest", cwd=bake(), ok=False, variables={"TEST_DATABASE_URL": url})
+
+    assert re.search(r"names a database with tables|was not made by the tests", done.stdout + done.stderr)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT * FROM users").all() == [("real",)]
+    engine.dispose()
+
+
+MISTAKES = {
+    "test_each_downgrade_undoes_its_upgrade": ("migrations/versions/0002_more.py", '("roles", "twos"', '("twos"'),
+    "test_no_upgrade_loses_a_row": (
+        "migrations/versions/0002_more.py",
+        '    op.create_table("parents"',
+        '    op.execute("DELETE FROM users")\n    op.create_table("parents"',
+    ),
+}
+
+
+@ON_EACH
+def test_mistakes_in_migrations_are_found(project: Path, url: str) -> None:
+    tests = "tests/test_migrations.py"
+    assert " passed" in suite(project, url, tests, "-k", "not has_a_migration")
+    for test, (name, right, wrong) in MISTAKES.items():
+        text = (project / name).read_text()
+        assert right in text
+
+        (project / name).write_text(text.replace(right, wrong, 1))
+
+        assert f"FAILED {tests}::{test} " in suite(project, url, tests, ok=False)
+        (project / name).write_text(text)
+
+
+@ON_EACH
+def test_a_model_without_a_migration_is_found(bake: Bake, url: str) -> None:
+    project, test = bake(), "tests/test_migrations.py::test_every_model_has_a_migration"
+    assert "1 passed" in suite(project, url, test)
+    with (project / "app" / "models.py").open("a") as models:
+        models.write(
+            '\n\nclass New(Base):\n    __tablename__ = "new"\n    id: Mapped[int] = mapped_column(primary_key=True)\n'
+        )
+
+    assert f"FAILED {test} " in suite(project, url, test, ok=False)
