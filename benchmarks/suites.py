@@ -1,6 +1,6 @@
 """What a test costs: suites of the generated app beside the usual shape, by the number of tables.
 
-    python benchmarks/suites.py [--url postgresql+psycopg://…] [--tables 10 50 200] [--tests 200] [--plot FILE]
+    python benchmarks/suites.py [--url sqlite:// postgresql+psycopg://…/some_test] [--tables 10 50 200] [--plot FILE]
 
 Each test inserts a row, commits and requests a page. The usual shape is Flask-SQLAlchemy with `create_all` and `drop_all` in a
 fixture, on SQLite in memory or on the same server; the generated app restores what Alembic has built. The suites take
@@ -16,7 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from sqlalchemy import create_engine, make_url
 
 ROOT = Path(__file__).parent.parent
 RAW = ROOT / "{{cookiecutter.project_slug}}"
@@ -131,15 +135,13 @@ def usual_suite(folder: Path, tables: int, tests: int) -> None:
     (folder / "tests" / "test_rows.py").write_text(OF_USUAL_SHAPE.format(tables=tables, tests=tests, models=models))
 
 
-def run(folder: Path, url: str | None) -> dict[str, float]:
+def run(folder: Path, url: str) -> dict[str, float]:
     """Run a suite; return the seconds until its first test began, and the milliseconds that a test took."""
     (folder / "timer.py").write_text(TIMER)
     settings = {**os.environ, "TIMES": str(folder / "times.json"), "PYTHONPATH": str(folder)}
     settings["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # those of the template's own tests
     settings.pop("PYTHONDONTWRITEBYTECODE", None)
-    settings["USUAL_URL"] = url or "sqlite://"
-    if url:
-        settings["TEST_DATABASE_URL"] = url
+    settings["TEST_DATABASE_URL"] = settings["USUAL_URL"] = url
     command = [sys.executable, "-m", "pytest", "-q", "-p", "timer", "tests/test_rows.py"]
     settings["STARTED"] = str(time.time())
     done = subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True)
@@ -148,22 +150,40 @@ def run(folder: Path, url: str | None) -> dict[str, float]:
     return times
 
 
+@contextmanager
+def database_of_usual_shape(url: str) -> Iterator[str]:
+    """Make a database on a server, in which the usual shape makes and drops its tables; drop it afterwards."""
+    if url == "sqlite://":
+        yield url
+        return
+    named = make_url(url)
+    home = "postgres" if named.get_backend_name() == "postgresql" else "information_schema"
+    server = create_engine(named.set(database=home), isolation_level="AUTOCOMMIT")
+    name = f"{named.database}_usual"
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}")
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        yield named.set(database=name).render_as_string(hide_password=False)
+        connection.exec_driver_sql(f"DROP DATABASE {name}")
+    server.dispose()
+
+
 SUITES = {"usual shape": usual_suite, "generated app": generated_suite}
 
 
-def measure(url: str | None, sizes: list[int], tests: int, rounds: int) -> dict[str, dict[int, dict[str, float]]]:
-    """Return the medians of all suites, by name and number of tables."""
+def measure(url: str, sizes: list[int], tests: int, rounds: int) -> dict[str, dict[int, dict[str, float]]]:
+    """Return the medians of the suites on a database, by name and number of tables."""
     found: dict[str, dict[int, dict[str, float]]] = {name: {} for name in SUITES}
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, database_of_usual_shape(url) as usual:
         for tables in sizes:
             folders = {name: Path(scratch) / name.replace(" ", "-") / str(tables) for name in SUITES}
             for name, write in SUITES.items():
                 write(folders[name], tables, tests)
-                run(folders[name], url)  # compiles, and builds what is kept between runs
-            taken = {name: [] for name in SUITES}  # type: dict[str, list[dict[str, float]]]
+                run(folders[name], usual if name == "usual shape" else url)  # compiles, and builds what is kept
+            taken: dict[str, list[dict[str, float]]] = {name: [] for name in SUITES}
             for _ in range(rounds):
                 for name, folder in folders.items():
-                    taken[name].append(run(folder, url))
+                    taken[name].append(run(folder, usual if name == "usual shape" else url))
             for name, times in taken.items():
                 found[name][tables] = {
                     what: statistics.median(time[what] for time in times) for what in ("test", "start")
@@ -171,22 +191,64 @@ def measure(url: str | None, sizes: list[int], tests: int, rounds: int) -> dict[
     return found
 
 
+def show(url: str, found: dict[str, dict[int, dict[str, float]]]) -> None:
+    """Print a table."""
+    sizes = list(found["usual shape"])
+    print(f"\n{name_of(url)}: milliseconds for a test (seconds to the first one)\n")
+    print(f"{'tables':16}" + "".join(f"{tables:>20}" for tables in sizes))
+    for name, by_tables in found.items():
+        cells = [f"{by_tables[tables]['test']:.1f} ({by_tables[tables]['start']:.2f} s)" for tables in sizes]
+        print(f"{name:16}" + "".join(f"{cell:>20}" for cell in cells))
+
+
+def name_of(url: str) -> str:
+    """Return what a database is called."""
+    return {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mariadb": "MariaDB", "mysql": "MySQL"}[
+        make_url(url).get_backend_name()
+    ]
+
+
+def plot(found: dict[str, dict[str, dict[int, dict[str, float]]]], path: Path) -> None:
+    """Draw the milliseconds of a test over the number of tables."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.5))
+    for number, (url, suites) in enumerate(found.items()):
+        for name, style in (("usual shape", "--"), ("generated app", "-")):
+            sizes = list(suites[name])
+            label = f"{name_of(url)}, {name}"
+            axes.plot(
+                sizes,
+                [suites[name][size]["test"] for size in sizes],
+                style,
+                color=f"C{number}",
+                marker="o",
+                label=label,
+            )
+    axes.set(xlabel="tables", ylabel="milliseconds for a test", xscale="log", yscale="log")
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", help="a database of a server, instead of SQLite: one that does not exist, or is empty")
+    parser.add_argument("--url", nargs="+", default=["sqlite://"], help="what TEST_DATABASE_URL may be")
     parser.add_argument("--tables", type=int, nargs="+", default=[10, 50, 200])
     parser.add_argument("--tests", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--plot", type=Path, help="an SVG file; needs matplotlib")
     options = parser.parse_args()
-    found = measure(options.url, options.tables, options.tests, options.rounds)
-    print(f"milliseconds for a test (seconds to the first test), {(options.url or 'sqlite').partition(':')[0]}\n")
-    print(f"{'tables':16}" + "".join(f"{tables:>18}" for tables in options.tables))
-    for name, by_tables in found.items():
-        cells = [
-            f"{by_tables[tables]['test']:.1f} ms ({by_tables[tables]['start']:.2f} s)" for tables in options.tables
-        ]
-        print(f"{name:16}" + "".join(f"{cell:>18}" for cell in cells))
+    found = {}
+    for url in options.url:
+        found[url] = measure(url, options.tables, options.tests, options.rounds)
+        show(url, found[url])
+    if options.plot:
+        plot(found, options.plot)
 
 
 if __name__ == "__main__":

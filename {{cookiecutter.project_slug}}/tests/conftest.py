@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
+from alembic.script import ScriptDirectory
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
 from flask.typing import ResponseReturnValue
@@ -14,10 +15,11 @@ from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from app import db as app_db
+from app.models import Base
 from app.streams import own_session
 from tests import DATABASE
 from tests.apps import Apps
-from tests.database import UnusableDatabaseError
+from tests.database import UnusableDatabaseError, alembic_config
 from tests.queries import at_most
 from tests.things import Thing
 
@@ -27,6 +29,8 @@ Route = Callable[[Callable[[], ResponseReturnValue]], None]
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Make the schema before the first test is looked for: what is wrong is said once."""
+    if Base.metadata.tables and not ScriptDirectory.from_config(alembic_config()).get_heads():
+        pytest.exit('There are no migrations: write one with make migration m="create the tables".', returncode=1)
     try:
         cache: pytest.Cache | None = getattr(session.config, "cache", None)  # None with -p no:cacheprovider
         DATABASE.build(app_db.engine, cache.mkdir("database") if cache else None)

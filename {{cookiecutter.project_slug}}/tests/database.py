@@ -19,7 +19,6 @@ import alembic
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, QueuePool
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -147,10 +146,8 @@ def alembic_config() -> Config:
 def upgrade(engine: Engine) -> None:
     """Run `alembic upgrade head` on the app's engine, and close its connections.
 
-    :raises UnusableDatabaseError: if it fails, or there is nothing to run.
+    :raises UnusableDatabaseError: if it fails.
     """
-    if not ScriptDirectory.from_config(alembic_config()).get_heads():
-        raise UnusableDatabaseError('There are no migrations: write one with make migration m="create the tables".')
     try:
         command.upgrade(alembic_config(), "head")
     except Exception as error:

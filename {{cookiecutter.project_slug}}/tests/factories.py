@@ -1,10 +1,10 @@
-"""Factories of rows for the tests, one for each model: `new_user()`, `new_user(name="Ada")`. Add those of your models."""
+"""Factories of rows for the tests: `new_user = factory(User, name="Ada", ...)`, then `new_user(name="Grace")`."""
 
 from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any, TypeVar
 
-from app.models import Base, User
+from app.models import Base
 
 M = TypeVar("M", bound=Base)
 
@@ -26,6 +26,3 @@ def factory(model: type[M], **defaults: Any) -> Callable[..., M]:
         return model(**filled, **values).save()
 
     return new
-
-
-new_user = factory(User, name="Ada", email=lambda number: f"user{number}@example.com")

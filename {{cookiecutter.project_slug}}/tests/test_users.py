@@ -5,10 +5,13 @@ from datetime import datetime
 from flask.testing import FlaskClient
 
 from app.models import User
+from tests.factories import factory
+
+new_user = factory(User, name="Ada", email=lambda number: f"user{number}@example.com")
 
 
 def test_a_user_is_shown_as_json(client: FlaskClient) -> None:
-    user = User(name="Ada", email="ada@example.com").save()
+    user = new_user(email="ada@example.com")
 
     shown = client.get(f"/users/{user.id}").get_json()
 

@@ -7,7 +7,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.models import User
+from tests.factories import factory
 
+new_user = factory(User, name="Ada", email=lambda number: f"user{number}@example.com")
 ADA = {"name": "Ada", "email": "ada@example.com"}
 
 
@@ -29,8 +31,8 @@ def test_a_user_that_was_added_is_shown(client: FlaskClient) -> None:
 
 
 def test_users_are_listed_by_id_in_pages(client: FlaskClient) -> None:
-    for number in range(5):
-        User(name=f"User {9 - number}", email=f"{9 - number}@example.com").save()
+    for name in ("Eve", "Dan", "Cyd", "Bob", "Ada"):
+        new_user(name=name)
 
     page: dict[str, Any] = client.get("/users?page=2&per_page=2").get_json()
 
