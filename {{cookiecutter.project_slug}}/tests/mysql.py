@@ -10,8 +10,19 @@ from sqlalchemy.exc import OperationalError
 
 from tests.servers import Server
 
-# DDL commits at once, and triggers do not see it: but the server counts. Other databases on it count too.
-DDL = "SHOW GLOBAL STATUS WHERE Variable_name REGEXP '^Com_(create|alter|drop|rename)_' AND Value > 0"
+TEMPORARY = "Com_create_temporary_table"
+COUNTED = (
+    TEMPORARY,
+    *(
+        f"Com_{verb}_{thing}"
+        for verb in ("create", "alter", "drop")
+        for thing in ("table", "event", "function", "procedure")
+    ),
+    *(f"Com_{verb}_{thing}" for verb in ("create", "drop") for thing in ("index", "trigger", "view")),
+    "Com_rename_table",
+)
+# Triggers do not see DDL, but the server counts it: that of others too, so this says only that there may have been some.
+DDL = f"SHOW GLOBAL STATUS WHERE Variable_name IN {COUNTED}"
 
 OTHERS = (
     ("triggers", "trigger_schema"),
@@ -83,7 +94,9 @@ class MySQL(Server):
             self.own.exec_driver_sql(f"SET SESSION {setting}")
         if not self._value("SELECT VERSION() LIKE '%%MariaDB%%'"):
             self.own.exec_driver_sql("SET SESSION information_schema_stats_expiry = 0")
-        self.statements: object = None
+        # What is asked after every test takes no detour.
+        self.driver_connection: Any = self.own.connection.driver_connection
+        self.statements: dict[str, str] = {}
         self.inserts = 0
 
     def note(self, key: str) -> None:
@@ -109,8 +122,8 @@ class MySQL(Server):
         """Empty what was written, and undo DDL; end what holds a lock on it."""
         try:
             self._restore()
-        except OperationalError as error:
-            if getattr(error.orig, "args", [0])[0] != LOCK_WAIT_TIMEOUT:
+        except self.driver_connection.OperationalError as error:
+            if error.args[0] != LOCK_WAIT_TIMEOUT:
                 raise
             self.disconnect()
             self._restore()
@@ -119,35 +132,45 @@ class MySQL(Server):
 
     def _restore(self) -> None:
         """Empty what was written, and undo DDL."""
-        statements = self.own.exec_driver_sql(DDL).all()
+        statements = dict(self._fetch(DDL))
         had_ddl = statements != self.statements
+        if statements.get(TEMPORARY) != self.statements.get(TEMPORARY):
+            self.engine.dispose()  # temporary tables end with their connection
         if had_ddl and not self._undo_ddl():
             self.rebuild()
             return
-        tables = self._written(thorough=self.statements is None)
+        tables, inserts = self._written(thorough=not self.statements)
         for table in tables:
-            self.own.exec_driver_sql(f"TRUNCATE TABLE {self._quoted(table)}")  # restarts its ids too
-        if tables:
-            self.own.exec_driver_sql("DELETE FROM written")
-        if any(self._content(table) != content for table, content in self.contents.items()):
+            self._fetch(f"TRUNCATE TABLE {self._quoted(table)}")  # restarts its ids too
+        kept = ", ".join(map(self._quoted, self.contents))
+        if [content for _, content in self._fetch(f"CHECKSUM TABLE {kept}")] != list(self.contents.values()):
             self.rebuild()
             return
+        self.inserts = inserts
         if had_ddl:
-            self.statements = self.own.exec_driver_sql(DDL).all()
+            self.statements = dict(self._fetch(DDL))
 
-    def _written(self, *, thorough: bool) -> list[str]:
-        """Return the tables into which something was inserted, also what was rolled back."""
+    def _written(self, *, thorough: bool) -> tuple[list[str], int]:
+        """Return the tables into which something was inserted, also what was rolled back, and the number of the last one."""
         query = f"""SELECT (SELECT auto_increment - 1 FROM information_schema.tables
-            WHERE table_schema = '{self.kit}' AND table_name = 'written'), COUNT(*), GROUP_CONCAT(DISTINCT name) FROM written"""
-        inserts, noted, names = self.own.exec_driver_sql(query).one()
+            WHERE table_schema = '{self.kit}' AND table_name = 'written'), COUNT(*), GROUP_CONCAT(DISTINCT name)
+            FROM written WHERE id > {self.inserts}"""
+        inserts, noted, names = self._fetch(query)[0]
         tables = set(names.split(",")) if names else set()
         if thorough or inserts - self.inserts != noted:
-            numbered = "SELECT table_name FROM information_schema.tables WHERE table_schema = %s AND auto_increment > 1"
-            tables |= set(self.own.exec_driver_sql(numbered, (self.name,)).scalars())
+            numbered = (
+                "SELECT table_name FROM information_schema.tables WHERE table_schema = '{}' AND auto_increment > 1"
+            )
+            tables |= {name for (name,) in self._fetch(numbered.format(self.name))}
         if thorough:
             tables |= set(filter(self._has_rows, self.watched))
-        self.inserts = inserts
-        return sorted(tables & self.watched)
+        return sorted(tables & self.watched), inserts
+
+    def _fetch(self, statement: str) -> Any:
+        """Send a statement and return its rows."""
+        with self.driver_connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall()
 
     def _undo_ddl(self) -> bool:
         """Drop the tables that the migrations have not made; return whether the others are as they were."""
@@ -156,7 +179,7 @@ class MySQL(Server):
         self.watched = made.keys() - self.contents.keys() - {""}
         present = self._tables()
         for table in present - made.keys():
-            self.own.exec_driver_sql(f"DROP TABLE {self._quoted(table)}")
+            self._fetch(f"DROP TABLE {self._quoted(table)}")
         if made.keys() - present != {""} or self._others() != made[""][0]:
             return False
         return all(self._definition(table) == made[table][0] for table in present & made.keys())

@@ -130,9 +130,8 @@ class PostgreSQL(Server):
         self.own = self.connect(self.name)
         self.own.exec_driver_sql("SET lock_timeout = '2s'")
         self.own.exec_driver_sql("SET client_min_messages = error")
-        self.driver_connection: Any = (
-            self.own.connection.driver_connection
-        )  # what is asked after every test takes no detour
+        # What is asked after every test takes no detour.
+        self.driver_connection: Any = self.own.connection.driver_connection
         self.has_event_trigger = self._find("SELECT FROM pg_event_trigger WHERE evtname = 'test_kit'")
 
     def note(self, key: str) -> None:
