@@ -73,24 +73,24 @@ class SQLite(Database):
     def build(self, engine: Engine, cache: Path | None) -> None:
         """Read the image from `cache`, or make it and keep it there."""
         self.engine = engine
-        kept = (cache or self.file.parent) / f"{schema_key(sqlite3.sqlite_version)}.sqlite3"
-        if not kept.exists():
+        kept = (cache or self.file.parent) / f"{schema_key(sqlite3.sqlite_version)}.image"
+        try:
+            self.image = kept.read_bytes()
+        except FileNotFoundError:
             upgrade(engine)  # the last connection, when it closes, moves what was written from the log into the file
+            self.image = self.file.read_bytes()
             self._keep(kept)
-        self.image = kept.read_bytes()
         self._replace()
 
     def put_back(self) -> list[str]:
-        """Replace the file, unless it is as it was.
+        """Replace the file.
 
         It is not written over: who still has the old one open keeps that, and nobody waits.
         """
         self.engine.dispose()
         # SQLite removes its log when the last connection is closed.
-        others = Path(f"{self.file}-wal").exists()
-        found = self._find_writer() if others else []
-        if others or self._state() != self.restored:
-            self._replace()
+        found = self._find_writer() if Path(f"{self.file}-wal").exists() else []
+        self._replace()
         return found
 
     def _find_writer(self) -> list[str]:
@@ -109,20 +109,15 @@ class SQLite(Database):
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self.file}{suffix}").unlink(missing_ok=True)
         self.file.write_bytes(self.image)
-        self.restored = self._state()
-
-    def _state(self) -> tuple[int, int]:
-        """Return what changes when somebody writes, or puts another file in the place."""
-        status = self.file.stat()
-        return status.st_ino, status.st_mtime_ns
 
     def _keep(self, kept: Path) -> None:
-        """Write the image whole or not at all, in the place of older ones."""
-        for old in kept.parent.glob("*.sqlite3"):
-            old.unlink(missing_ok=True)
+        """Write the image whole or not at all, and forget older ones."""
         new = kept.with_suffix(f".{os.getpid()}")
-        shutil.copyfile(self.file, new)
+        new.write_bytes(self.image)
         new.replace(kept)
+        for old in kept.parent.glob("*.image"):
+            if old != kept:
+                old.unlink(missing_ok=True)
 
 
 def open_connections(engine: Engine, wait: float = 0) -> int:
