@@ -394,3 +394,16 @@ def test_a_callback_is_not_called_for_a_commit_that_failed_and_was_answered_by_a
 
     assert client.post("/rule").text == "taken"
     assert called == []
+
+
+def test_a_commit_that_is_refused_leaves_its_connection_in_no_transaction() -> None:
+    session.execute(update(Thing).where(Thing.id == 1).values(size=1))
+    with suppress(SQLAlchemyError):
+        session.execute(text("SELECT * FROM nowhere"))
+    with suppress(SQLAlchemyError):
+        session.commit()
+    session.remove()
+
+    assert session.scalar(select(Thing.size).where(Thing.id == 1)) in (0, 1)
+    session.remove()
+    assert size() == (0 if engine.name == "postgresql" else 1)

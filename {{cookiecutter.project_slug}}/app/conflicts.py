@@ -167,6 +167,7 @@ def _refuse_to_commit_nothing(connection: PoolProxiedConnection) -> None:
     """
     failed = connection.info["transaction"].get("failed")
     if failed is not None and (database_code(failed) in ENDED or _is_aborted(connection)):
+        connection.rollback()  # SQLAlchemy takes the transaction for ended
         raise failed
 
 

@@ -10,6 +10,8 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from tests.database import Database, SQLite, UnusableDatabaseError
+from tests.mysql import MySQL
+from tests.postgresql import PostgreSQL
 
 # A test means the same on every machine: it reads neither `.env` nor what the developer has set.
 for name in [name for name in os.environ if name.startswith(("DATABASE_", "SQLITE_", "TRANSACTION_", "FLASK_"))]:
@@ -27,19 +29,15 @@ def choose_database(text: str, worker: str) -> Database:
 
     :raises UnusableDatabaseError: in one line.
     """
-    from tests.mysql import MySQL
-    from tests.postgresql import PostgreSQL
-
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise UnusableDatabaseError(f"TEST_DATABASE_URL {text!r} is not a URL of a database.") from None
-    kind = url.get_backend_name()
-    if kind == "sqlite" and not url.database:
+    if url.drivername == "sqlite" and not url.database:
         return SQLite(worker)
-    if kind in ("postgres", "postgresql"):
+    if url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
         return PostgreSQL(url, worker)
-    if kind in ("mysql", "mariadb"):
+    if url.drivername in ("mysql", "mariadb", "mysql+pymysql", "mariadb+pymysql"):
         return MySQL(url, worker)
     raise UnusableDatabaseError(
         f"TEST_DATABASE_URL {url.render_as_string()!r} is not for tests: leave it out for SQLite, whose files the tests make"

@@ -3,7 +3,7 @@
 from typing import Any
 
 from flask import Flask
-from flask.testing import FlaskClient
+from flask.testing import FlaskClient, FlaskCliRunner
 from werkzeug.utils import cached_property
 
 from app import create_app
@@ -17,15 +17,16 @@ class Apps:
     app: Flask
     contents: Any = None
 
-    def __init__(self, client_class: type[FlaskClient]) -> None:
-        """Let the apps make clients of this class."""
-        self.client_class = client_class
+    def __init__(self, client_class: type[FlaskClient], runner_class: type[FlaskCliRunner]) -> None:
+        """Let the apps make clients and runners of these classes."""
+        self.client_class, self.runner_class = client_class, runner_class
 
     def take(self) -> Flask:
         """Return the app of the test before, if that has left it as it was; else a new one."""
         if self.contents is None or self.contents != contents_of(self.app):
             self.app = create_app({"TESTING": True, "SECRET_KEY": "only for tests"})
             self.app.test_client_class = self.client_class
+            self.app.test_cli_runner_class = self.runner_class
             finish(self.app)
             self.contents = contents_of(self.app)
         self.app._got_first_request = False  # Flask takes no more routes after that
@@ -41,7 +42,7 @@ def finish(app: Flask) -> None:
 
 
 def contents_of(app: Flask) -> Any:
-    """Return all that a test can change: the attributes of an app, and those of its parts."""
+    """Return what a test may change: the attributes of an app, and those of its parts."""
     parts = {name: part for name, part in vars(app).items() if name != "_got_first_request"}
     return {name: (_copy(part), _copy(getattr(part, "__dict__", None))) for name, part in parts.items()}
 

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
-from alembic.script import ScriptDirectory
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
 from flask.typing import ResponseReturnValue
@@ -15,23 +14,24 @@ from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from app import db as app_db
+from app.contexts import current_context
 from app.models import Base
 from app.streams import own_session
 from tests import DATABASE
 from tests.apps import Apps
-from tests.database import UnusableDatabaseError, alembic_config
+from tests.database import UnusableDatabaseError, has_migrations
 from tests.queries import at_most
 from tests.things import Thing
 
-WIDER_FIXTURES: list[str] = []
+WIDER_FIXTURES = ["what is done while the tests are looked for"]
 Route = Callable[[Callable[[], ResponseReturnValue]], None]
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Make the schema before the first test is looked for: what is wrong is said once."""
-    if Base.metadata.tables and not ScriptDirectory.from_config(alembic_config()).get_heads():
-        pytest.exit('There are no migrations: write one with make migration m="create the tables".', returncode=1)
     try:
+        if Base.metadata.tables and not has_migrations():
+            pytest.exit('There are no migrations: write one with make migration m="create the tables".', returncode=1)
         cache: pytest.Cache | None = getattr(session.config, "cache", None)  # None with -p no:cacheprovider
         DATABASE.build(app_db.engine, cache.mkdir("database") if cache else None)
     except UnusableDatabaseError as error:
@@ -54,26 +54,52 @@ class Client(FlaskClient):
 
     def open(self, *args: Any, **kwargs: Any) -> TestResponse:
         """Commit the test's own session, then send the request."""
-        sessions = app_db.session.registry.registry
-        own = {app_db.session.existing(), sessions.get(threading.current_thread())}  # two where a context is pushed
-        for arranged in own - {None}:
-            arranged.commit()
+        commit_arranged()
         return super().open(*args, **kwargs)
 
 
-APPS = Apps(Client)
+class Runner(FlaskCliRunner):
+    """A runner of commands that first commits what the test has arranged."""
+
+    def invoke(self, *args: Any, **kwargs: Any) -> Any:
+        """Commit the test's own session, then run the command."""
+        commit_arranged()
+        return super().invoke(*args, **kwargs)
+
+
+def commit_arranged() -> None:
+    """Commit the test's own session, of the thread and of a context that the test has pushed."""
+    sessions = app_db.session.registry.registry
+    for arranged in {app_db.session.existing(), sessions.get(threading.current_thread())} - {None}:
+        arranged.commit()
+
+
+APPS = Apps(Client, Runner)
 
 
 @pytest.fixture(autouse=True)
 def fresh_database() -> Iterator[None]:
     """Start the test from the migrated, empty database; fail it if it leaves a connection or a transaction open."""
     if WIDER_FIXTURES:  # they may have written
+        app_db.session.remove()
         DATABASE.restore()
         WIDER_FIXTURES.clear()
     yield
+    contexts = pop_contexts()
     app_db.session.remove()
-    if left_open := DATABASE.restore():
-        pytest.fail(f"The test left open: {left_open}. Close its sessions and join its threads.", pytrace=False)
+    left_open = DATABASE.restore()
+    if contexts or left_open:
+        found = ", ".join(filter(None, (contexts, left_open)))
+        pytest.fail(f"The test left open: {found}. Close its sessions and join its threads.", pytrace=False)
+
+
+def pop_contexts() -> str | None:
+    """Leave the contexts that a test has pushed: the next one would run within them."""
+    found = None
+    while context := current_context():
+        context.pop()
+        found = "a context of the app"
+    return found
 
 
 @pytest.fixture

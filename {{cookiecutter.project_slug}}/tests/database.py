@@ -19,7 +19,9 @@ import alembic
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, QueuePool
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, QueuePool, event
+from sqlalchemy.pool import ConnectionPoolEntry
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,6 +35,7 @@ class Database:
 
     url: str
     engine: Engine
+    generation = 0
 
     def build(self, engine: Engine, cache: Path | None) -> None:
         """Make the schema on the app's engine, or take what an earlier run has made from the same migrations.
@@ -50,8 +53,20 @@ class Database:
         return ", ".join(found + self.put_back()) or None
 
     def disconnect(self) -> None:
-        """Let the app begin with new connections."""
+        """Let the app begin with new connections; those that it still uses end when it gives them back."""
+        self.generation += 1
         self.engine.dispose()
+
+    def use(self, engine: Engine) -> None:
+        """Take the app's engine, and note to which generation each of its connections belongs."""
+        self.engine = engine
+        event.listen(engine, "connect", lambda _, record: record.info.update(generation=self.generation))
+        event.listen(engine, "checkin", self._close_old)
+
+    def _close_old(self, _connection: object, record: ConnectionPoolEntry) -> None:
+        """Close a connection that comes back to a pool that is no longer used."""
+        if record.info["generation"] != self.generation:
+            record.close()
 
     def put_back(self) -> list[str]:
         """Bring back what the migrations made; return the transactions that were found open."""
@@ -64,7 +79,7 @@ class SQLite(Database):
     def __init__(self, worker: str) -> None:
         """Name the file: each run and each xdist worker has a folder of its own."""
         folder = Path(tempfile.mkdtemp(prefix=f"test-{worker}-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        atexit.register(_remove, folder, os.getpid())
         self.file = folder / "test.sqlite3"
         self.url = f"sqlite:///{self.file}"
         # What the tests write need not survive a power cut.
@@ -72,7 +87,7 @@ class SQLite(Database):
 
     def build(self, engine: Engine, cache: Path | None) -> None:
         """Read the image from `cache`, or make it and keep it there."""
-        self.engine = engine
+        self.use(engine)
         kept = (cache or self.file.parent) / f"{schema_key(sqlite3.sqlite_version)}.image"
         try:
             self.image = kept.read_bytes()
@@ -106,7 +121,7 @@ class SQLite(Database):
 
     def _replace(self) -> None:
         """Put the image in the place of the file."""
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", "-wal", "-shm", "-journal"):
             Path(f"{self.file}{suffix}").unlink(missing_ok=True)
         self.file.write_bytes(self.image)
 
@@ -118,6 +133,12 @@ class SQLite(Database):
         for old in kept.parent.glob("*.image"):
             if old != kept:
                 old.unlink(missing_ok=True)
+
+
+def _remove(folder: Path, process: int) -> None:
+    """Remove the folder of a run when its process ends, not when a forked child does."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def open_connections(engine: Engine, wait: float = 0) -> int:
@@ -138,6 +159,17 @@ def alembic_config() -> Config:
     return Config(toml_file=ROOT / "pyproject.toml")
 
 
+def has_migrations() -> bool:
+    """Return whether there are migrations.
+
+    :raises UnusableDatabaseError: if they cannot be read.
+    """
+    try:
+        return bool(ScriptDirectory.from_config(alembic_config()).get_heads())
+    except Exception as error:
+        raise UnusableDatabaseError(f"The migrations cannot be read: {type(error).__name__}: {error}") from error
+
+
 def upgrade(engine: Engine) -> None:
     """Run `alembic upgrade head` on the app's engine, and close its connections.
 
@@ -151,8 +183,8 @@ def upgrade(engine: Engine) -> None:
         engine.dispose()
 
 
-def schema_key(*versions: str) -> str:
-    """Return a key of everything that can change what the migrations make."""
+def schema_key(*of_database: str) -> str:
+    """Return a key of everything that can change what the migrations make, with the versions of the database."""
     migrations = [path for path in sorted((ROOT / "migrations").rglob("*")) if path.is_file()]
     others = (
         "pyproject.toml",
@@ -160,9 +192,10 @@ def schema_key(*versions: str) -> str:
         *(f"tests/{name}.py" for name in ("database", "servers", "postgresql", "mysql")),
     )
     files = [path for path in migrations if path.suffix != ".pyc"] + [ROOT / name for name in others]
-    if any(re.search(r"^\s*(from|import) app\b", path.read_text(), re.M) for path in files if "versions" in path.parts):
+    versions = [path for path in migrations if path.suffix == ".py" and path.parent.name == "versions"]
+    if any(re.search(rb"^\s*(from|import) app\b", path.read_bytes(), re.M) for path in versions):
         files += sorted((ROOT / "app").rglob("*.py"))
-    digest = hashlib.sha256(repr((sqlalchemy.__version__, alembic.__version__, versions)).encode())
+    digest = hashlib.sha256(repr((sqlalchemy.__version__, alembic.__version__, of_database)).encode())
     for path in files:
         digest.update(f"\0{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:32]

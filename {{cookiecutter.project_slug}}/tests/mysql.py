@@ -1,13 +1,17 @@
 """The database of the tests on MySQL and MariaDB: edit only to use another.
 
-Beside it there is a second one, `…_kit`, with what the tests note. Its existence says that the tests have made both.
+Beside it there is a second one, `…_kit`, with what the tests note. A procedure in the first says that the tests have made it.
 """
 
 import re
-from typing import Any
+import time
+from pathlib import Path
+from typing import Any, cast
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Engine, QueuePool, event
+from sqlalchemy.exc import DBAPIError, OperationalError
 
+from tests.database import UnusableDatabaseError
 from tests.servers import Server
 
 TEMPORARY = "Com_create_temporary_table"
@@ -35,6 +39,12 @@ OTHERS = (
 LOCK_WAIT_TIMEOUT = 1205
 
 
+def limit_wait(connection: Any, _record: object) -> None:
+    """Let a connection of the app wait for the lock of a table for five seconds."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION lock_wait_timeout = 5")
+
+
 class MySQL(Server):
     """A database in which triggers tell where a row was inserted: those tables are emptied.
 
@@ -43,6 +53,11 @@ class MySQL(Server):
 
     driver = "mysql+pymysql"
     home = "information_schema"
+
+    def build(self, engine: Engine, cache: Path | None) -> None:
+        """Make the database; let no test wait for the lock of a table for a day, as the server would."""
+        event.listen(engine, "connect", limit_wait)
+        super().build(engine, cache)
 
     def exists(self, name: str) -> bool:
         """Return whether there is a database."""
@@ -61,12 +76,18 @@ class MySQL(Server):
         return str(self.server.exec_driver_sql("SELECT VERSION()").scalar())
 
     def find_key(self) -> str | None:
-        """Return the key that the second database holds."""
-        if not self.has_tables(self.kit):
-            return None
-        return str(
-            self.server.exec_driver_sql(f"SELECT COALESCE(MAX(value), '') FROM `{self.kit}`.schema_key").scalar()
+        """Return the key that the second database holds, if the sign is in the first, or nothing yet."""
+        signs = (
+            "SELECT COUNT(*) FROM information_schema.routines"
+            " WHERE routine_schema = %s AND routine_name = 'made_by_the_tests'"
         )
+        try:
+            key = self.server.exec_driver_sql(f"SELECT COALESCE(MAX(value), '') FROM `{self.kit}`.schema_key").scalar()
+        except DBAPIError:
+            return None
+        if self._ask(signs, self.name):
+            return str(key)
+        return None if self.has_tables(self.name) else ""
 
     @property
     def kit(self) -> str:
@@ -74,13 +95,19 @@ class MySQL(Server):
         return f"{self.name}_kit"
 
     def make(self) -> None:
-        """Make both databases, that with the sign first."""
+        """Make both databases, the second one first: it tells that an empty one is about to be signed."""
+        others = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = %s AND table_name NOT IN {}"
+        if self._ask(others.format(("schema_key", "written", "made")), self.kit):
+            raise UnusableDatabaseError(
+                f"The database {self.kit!r} was not made by the tests: drop it, or name another."
+            )
         self.server.exec_driver_sql(f"CREATE DATABASE IF NOT EXISTS `{self.kit}`")
         self.server.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS `{self.kit}`.schema_key (value VARCHAR(64))")
         self.server.exec_driver_sql(f"DELETE FROM `{self.kit}`.schema_key")
         self.disconnect()
         self.server.exec_driver_sql(f"DROP DATABASE IF EXISTS `{self.name}`")
         self.server.exec_driver_sql(f"CREATE DATABASE `{self.name}`")
+        self.server.exec_driver_sql(f"CREATE PROCEDURE `{self.name}`.made_by_the_tests() SELECT 1")
 
     def open(self) -> None:
         """Connect to the second database, in order to restore the first."""
@@ -96,6 +123,7 @@ class MySQL(Server):
             self.own.exec_driver_sql("SET SESSION information_schema_stats_expiry = 0")
         # What is asked after every test takes no detour.
         self.driver_connection: Any = self.own.connection.driver_connection
+        self.driver_error: type[Exception] = self.own.dialect.loaded_dbapi.Error
         self.statements: dict[str, str] = {}
         self.inserts = 0
 
@@ -120,15 +148,38 @@ class MySQL(Server):
 
     def put_back(self) -> list[str]:
         """Empty what was written, and undo DDL; end what holds a lock on it."""
+        found = self._end_transactions()
         try:
             self._restore()
-        except self.driver_connection.OperationalError as error:
-            if error.args[0] != LOCK_WAIT_TIMEOUT:
-                raise
-            self.disconnect()
+        except self.driver_error as error:
+            if error.args[0] == LOCK_WAIT_TIMEOUT:
+                found = ["a transaction"]
+                self.disconnect()
+            self.own.invalidate()  # it may have ended, or stand anywhere
+            self.own.close()
+            self.open()
             self._restore()
-            return ["a transaction"]
-        return []
+        return found
+
+    def _end_transactions(self) -> list[str]:
+        """End what others than the app's pool hold open, and return it.
+
+        Who holds a transaction open is known a tenth of a second later, so this asks only if there are others.
+        """
+        try:
+            others = self._fetch(f"SELECT id FROM information_schema.processlist WHERE db = '{self.name}'")
+            if len(others) <= cast("QueuePool", self.engine.pool).checkedin():
+                return []
+            time.sleep(0.11)
+            found = self._fetch(
+                "SELECT COUNT(*) FROM information_schema.innodb_trx JOIN information_schema.processlist p"
+                f" ON p.id = trx_mysql_thread_id WHERE p.db = '{self.name}'"
+            )
+        except self.driver_error:
+            return []
+        if found[0][0]:
+            self.disconnect()
+        return ["a transaction"] if found[0][0] else []
 
     def _restore(self) -> None:
         """Empty what was written, and undo DDL."""

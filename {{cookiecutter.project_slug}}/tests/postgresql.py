@@ -1,5 +1,7 @@
 """The database of the tests on PostgreSQL, 14 or later: edit only to use another."""
 
+import time
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -30,13 +32,16 @@ SIGNATURE = "SELECT concat_ws(' ', {})".format(
     )
 )
 
+# What else there is, such as types and comments, is not in the signature.
+OF_TABLES = ("CREATE TABLE", "ALTER TABLE", "DROP TABLE", "CREATE INDEX", "DROP INDEX", "CREATE SEQUENCE")
+
 NOTES = f"""
 CREATE SCHEMA test_kit;
 CREATE TABLE test_kit.signature (value text);
 CREATE TABLE test_kit.ddl (command text);
 CREATE TABLE test_kit.tables AS
     SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE relkind IN ('r', 'p') AND {USER_SCHEMAS};
-CREATE TABLE test_kit.sequences AS SELECT seqrelid AS oid, pg_sequence_last_value(seqrelid) AS last_value FROM pg_sequence;
+CREATE TABLE test_kit.sequences (oid oid, value bigint, is_called boolean);
 CREATE FUNCTION test_kit.note_ddl() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS
     $$ BEGIN INSERT INTO test_kit.ddl VALUES (tg_tag); END $$;
 """
@@ -58,9 +63,8 @@ BEGIN
         {deletes}
         EXIT WHEN NOT again;
     END LOOP;
-    PERFORM setval(s.seqrelid::regclass, coalesce(k.last_value, s.seqstart), k.last_value IS NOT NULL)
-        FROM pg_sequence s LEFT JOIN test_kit.sequences k ON k.oid = s.seqrelid
-        WHERE pg_sequence_last_value(s.seqrelid) IS DISTINCT FROM k.last_value;
+    PERFORM setval(oid::regclass, value, is_called) FROM test_kit.sequences
+        WHERE pg_sequence_last_value(oid) IS DISTINCT FROM CASE WHEN is_called THEN value END;
     RETURN CASE WHEN again THEN 'rebuild' ELSE 'restored' END;
 END $$
 """
@@ -132,6 +136,9 @@ class PostgreSQL(Server):
         self.own.exec_driver_sql("SET client_min_messages = error")
         # What is asked after every test takes no detour.
         self.driver_connection: Any = self.own.connection.driver_connection
+        self.driver_error: type[Exception] = self.own.dialect.loaded_dbapi.Error
+        with suppress(DBAPIError):  # a superuser need not mind triggers and foreign keys
+            self.own.exec_driver_sql("SET session_replication_role = replica")
         self.has_event_trigger = self._find("SELECT FROM pg_event_trigger WHERE evtname = 'test_kit'")
 
     def note(self, key: str) -> None:
@@ -148,6 +155,12 @@ class PostgreSQL(Server):
             else:
                 deletes.append(DELETE.format(table=table, has_triggers=has_triggers))
         self.own.exec_driver_sql(NOTES)
+        for number, sequence in self.own.exec_driver_sql(
+            "SELECT seqrelid, seqrelid::regclass::text FROM pg_sequence"
+        ).all():
+            self.own.exec_driver_sql(
+                f"INSERT INTO test_kit.sequences SELECT {number}, last_value, is_called FROM {sequence}"
+            )
         parts = {"open_transactions": OPEN_TRANSACTIONS, "checks": "\n    ".join(checks), "deletes": "".join(deletes)}
         self.own.exec_driver_sql(RESTORE.format(**parts))
         try:
@@ -166,7 +179,7 @@ class PostgreSQL(Server):
         if state == "open transactions":
             found = self._end_transactions()
             state = self._restore()
-        if state == "ddl" or not (self.has_event_trigger or self._is_as_made()):
+        if state == "ddl" or (state == "restored" and not self.has_event_trigger and not self._is_as_made()):
             state = self._undo_ddl()
         if state != "restored":
             self.rebuild()
@@ -174,12 +187,16 @@ class PostgreSQL(Server):
 
     def _restore(self) -> str:
         """Empty what was written, if nothing stands in the way; return what does."""
-        state: str = self.driver_connection.execute("SELECT test_kit.restore()").fetchone()[0]
+        try:
+            state: str = self.driver_connection.execute("SELECT test_kit.restore()").fetchone()[0]
+        except self.driver_error:  # a table is gone, or this connection
+            return "rebuild"
         return state
 
     def _end_transactions(self) -> list[str]:
         """End the connections with open transactions, and return what these have done last."""
         self.engine.dispose()
+        time.sleep(0.05)  # a connection that was closed a moment ago ends a moment later
         found = self.own.exec_driver_sql(OPEN_TRANSACTIONS).all()
         for pid, _ in found:
             self.own.exec_driver_sql(f"SELECT pg_terminate_backend({pid}, 2000)")
@@ -194,8 +211,10 @@ class PostgreSQL(Server):
         tables = self.own.exec_driver_sql(query).scalar()
         if tables:
             self.own.exec_driver_sql(f"DROP TABLE {tables} CASCADE")
+        if self._find(f"SELECT FROM test_kit.ddl WHERE command NOT IN {OF_TABLES}") or not self._is_as_made():
+            return "rebuild"
         self.own.exec_driver_sql("DELETE FROM test_kit.ddl")
-        return self._restore() if self._is_as_made() else "rebuild"
+        return self._restore()
 
     def _is_as_made(self) -> bool:
         """Return whether the schema is that which the migrations made."""

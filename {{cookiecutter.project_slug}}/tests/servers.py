@@ -4,18 +4,23 @@ They are named after that in `TEST_DATABASE_URL`, which itself is never touched:
 for `shop_test_gw0` and `shop_test_gw1` with `pytest -n 2`, and for `shop_test_main_2` while another run has the first.
 """
 
+import re
 from itertools import count
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.exc import DBAPIError
 
 from tests.database import Database, UnusableDatabaseError, schema_key, upgrade
+
+# What a connection keeps when its transaction has ended.
+STATE = re.compile(r"\s*(SET|RESET|LISTEN|PREPARE)\b|.*(advisory_lock|GET_LOCK)\b", re.IGNORECASE | re.DOTALL)
 
 
 class Server(Database):
     """A database on a server: emptied where something was written, made anew after DDL."""
 
+    has_state = False
     driver: str
     home: str
     """What one is connected to in order to make databases."""
@@ -26,6 +31,8 @@ class Server(Database):
         :raises UnusableDatabaseError: if the server cannot be used, or the name is not one of tests.
         """
         self.shown = f"TEST_DATABASE_URL {url.render_as_string()!r}"
+        if not re.fullmatch(r"[A-Za-z0-9_-]*", url.database or ""):
+            raise UnusableDatabaseError(f"{self.shown}: write the name of the database in letters, digits, _ and -.")
         if "test" not in (url.database or "").lower():
             raise UnusableDatabaseError(
                 f"{self.shown} does not look like a database of tests: put `test` in its name."
@@ -55,14 +62,15 @@ class Server(Database):
             return create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args=options).connect()
         except ModuleNotFoundError as error:
             raise UnusableDatabaseError(f"{self.shown} needs a driver: {error}. Add it to pyproject.toml.") from error
-        except OperationalError as error:
-            reason = str(error.orig).partition("\n")[0]
+        except (DBAPIError, TypeError, RuntimeError) as error:  # some drivers tell so what they do not understand
+            reason = str(getattr(error, "orig", error)).partition("\n")[0]
             raise UnusableDatabaseError(f"{self.shown} cannot be used: {reason}") from error
 
     def build(self, engine: Engine, cache: Path | None) -> None:
         """Make the database, or take what an earlier run has left of it."""
-        self.engine = engine
-        self.key = schema_key(self.version())
+        self.use(engine)
+        event.listen(engine, "do_execute", self._note_state)
+        self.key = schema_key(self.version(), str(getattr(engine.dialect.dbapi, "__version__", "")))
         found = self.find_key()
         if found == self.key:
             self.open()
@@ -87,6 +95,18 @@ class Server(Database):
             self.note(self.key)
         except DBAPIError as error:
             raise UnusableDatabaseError(f"{self.shown}: the tests cannot make their database: {error.orig}") from error
+
+    def restore(self) -> str | None:
+        """Bring back what the migrations made; end connections whose own state a test has changed."""
+        found = super().restore()
+        if self.has_state:
+            self.disconnect()
+            self.has_state = False
+        return found
+
+    def _note_state(self, _cursor: object, statement: str, *_: object) -> None:
+        """Note that a connection of the app's engine is no longer as a new one: it goes back to the pool as it is."""
+        self.has_state = self.has_state or STATE.match(statement) is not None
 
     def exists(self, name: str) -> bool:
         """Return whether there is a database."""

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+import click
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
+from flask.testing import FlaskClient, FlaskCliRunner
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session, scoped_session
 
@@ -31,6 +32,13 @@ def test_what_a_test_arranges_is_committed_by_its_request(
 
     assert client.post("/").text == "box"
     assert box.size == 5
+
+
+def test_what_a_test_arranges_is_committed_by_its_command(app: Flask, runner: FlaskCliRunner) -> None:
+    app.cli.command("show")(lambda: click.echo(",".join(saved())))
+    Thing(name="box").save()
+
+    assert runner.invoke(args=["show"]).output == "box\n"
 
 
 def test_a_view_that_forgets_to_commit_is_found_out(
