@@ -26,6 +26,13 @@ from sqlalchemy.pool import ConnectionPoolEntry
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# What a connection keeps when its transaction has ended.
+STATE = re.compile(
+    r"\s*(SET|RESET|LISTEN|PREPARE|PRAGMA\s+\w+\s*=|ATTACH|DETACH|CREATE\s+TEMP)|.*(advisory_lock|GET_LOCK)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
 class UnusableDatabaseError(Exception):
     """The tests cannot start; it says in one line why, and what to do."""
 
@@ -36,6 +43,7 @@ class Database:
     url: str
     engine: Engine
     generation = 0
+    has_state = False
 
     def build(self, engine: Engine, cache: Path | None) -> None:
         """Make the schema on the app's engine, or take what an earlier run has made from the same migrations.
@@ -47,21 +55,33 @@ class Database:
     def restore(self) -> str | None:
         """Bring back what the migrations made, whatever was done since; return what was found open, and is rolled back."""
         in_use = open_connections(self.engine, wait=1)
+        if self.has_state:
+            self.reconnect()
         if in_use:
             self.disconnect()
         found = [f"{in_use} connection(s)"] if in_use else []
         return ", ".join(found + self.put_back()) or None
 
-    def disconnect(self) -> None:
+    def reconnect(self) -> None:
         """Let the app begin with new connections; those that it still uses end when it gives them back."""
         self.generation += 1
         self.engine.dispose()
+        self.has_state = False
+
+    def disconnect(self) -> None:
+        """Let those who are still connected reach nothing any more."""
+        self.reconnect()
 
     def use(self, engine: Engine) -> None:
         """Take the app's engine, and note to which generation each of its connections belongs."""
         self.engine = engine
         event.listen(engine, "connect", lambda _, record: record.info.update(generation=self.generation))
         event.listen(engine, "checkin", self._close_old)
+        event.listen(engine, "do_execute", self._note_state)
+
+    def _note_state(self, _cursor: object, statement: str, *_: object) -> None:
+        """Note that a connection is no longer as a new one: it goes back to the pool as it is."""
+        self.has_state = self.has_state or STATE.match(statement) is not None
 
     def _close_old(self, _connection: object, record: ConnectionPoolEntry) -> None:
         """Close a connection that comes back to a pool that is no longer used."""
@@ -74,7 +94,7 @@ class Database:
 
 
 class SQLite(Database):
-    """A file, which is replaced by its image of the migrated database."""
+    """A file: its tables are emptied, and after anything else it is replaced by its image."""
 
     def __init__(self, worker: str) -> None:
         """Name the file: each run and each xdist worker has a folder of its own."""
@@ -95,35 +115,73 @@ class SQLite(Database):
             upgrade(engine)  # the last connection, when it closes, moves what was written from the log into the file
             self.image = self.file.read_bytes()
             self._keep(kept)
+        self.own = sqlite3.connect(":memory:")
         self._replace()
+        self.schema = self._schema()
+        tables = [name for (name,) in self.own.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        filled = [table for table in tables if self.own.execute(f'SELECT 1 FROM "{table}"').fetchone()]
+        self.rows = {table: self._rows(table) for table in filled}
+        questions = [
+            f"SELECT '{name}' WHERE EXISTS (SELECT 1 FROM \"{name}\")" for name in tables if name not in filled
+        ]
+        # SQLite takes up to 500 of them in a statement.
+        self.written = [" UNION ALL ".join(questions[start : start + 400]) for start in range(0, len(questions), 400)]
+
+    def disconnect(self) -> None:
+        """Let those who are still connected keep the old file."""
+        super().disconnect()
+        self.file.unlink(missing_ok=True)
 
     def put_back(self) -> list[str]:
-        """Replace the file.
-
-        It is not written over: who still has the old one open keeps that, and nobody waits.
-        """
-        self.engine.dispose()
-        # SQLite removes its log when the last connection is closed.
-        found = self._find_writer() if Path(f"{self.file}-wal").exists() else []
-        self._replace()
-        return found
-
-    def _find_writer(self) -> list[str]:
-        """Return what holds the lock of writers, on whatever connection."""
-        probe = sqlite3.connect(self.file, timeout=0, isolation_level=None)
+        """Empty what was written; if that is not enough, replace the file. Nobody waits."""
+        if not self.file.exists() or self.file.stat().st_ino != self.inode:
+            self._replace()
+            return []
         try:
-            probe.execute("BEGIN IMMEDIATE")
+            self.own.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:
+            self._replace()
             return ["a transaction that has written"]
-        finally:
-            probe.close()
+        if not self._empty():
+            self._replace()
         return []
+
+    def _empty(self) -> bool:
+        """Delete what was written; return whether all is as it was made then."""
+        try:
+            if self._schema() != self.schema:
+                return False
+            for table in self._written():
+                self.own.execute(f'DELETE FROM "{table}"')
+            kept = all(self._rows(table) == rows for table, rows in self.rows.items())
+            return kept and not self._written()  # a trigger may have written meanwhile
+        except sqlite3.DatabaseError:  # or refused
+            return False
+        finally:
+            self.own.execute("COMMIT")
+
+    def _schema(self) -> list[object]:
+        """Return what changes with each change of the schema, and what is stored beside it."""
+        return [self.own.execute(f"PRAGMA {name}").fetchone() for name in ("schema_version", "user_version")]
+
+    def _written(self) -> list[str]:
+        """Return the tables that have rows, of those that are made empty."""
+        return [name for question in self.written for (name,) in self.own.execute(question)]
+
+    def _rows(self, table: str) -> list[object]:
+        """Return the rows of a table."""
+        return self.own.execute(f'SELECT * FROM "{table}"').fetchall()
 
     def _replace(self) -> None:
         """Put the image in the place of the file."""
+        self.engine.dispose()
+        self.own.close()
         for suffix in ("", "-wal", "-shm", "-journal"):
             Path(f"{self.file}{suffix}").unlink(missing_ok=True)
         self.file.write_bytes(self.image)
+        self.inode = self.file.stat().st_ino
+        self.own = sqlite3.connect(self.file, timeout=0, isolation_level=None)
+        self.own.execute("PRAGMA synchronous = OFF")
 
     def _keep(self, kept: Path) -> None:
         """Write the image whole or not at all, and forget older ones."""

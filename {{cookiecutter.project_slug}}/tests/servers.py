@@ -8,19 +8,15 @@ import re
 from itertools import count
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from tests.database import Database, UnusableDatabaseError, schema_key, upgrade
-
-# What a connection keeps when its transaction has ended.
-STATE = re.compile(r"\s*(SET|RESET|LISTEN|PREPARE)\b|.*(advisory_lock|GET_LOCK)\b", re.IGNORECASE | re.DOTALL)
 
 
 class Server(Database):
     """A database on a server: emptied where something was written, made anew after DDL."""
 
-    has_state = False
     driver: str
     home: str
     """What one is connected to in order to make databases."""
@@ -69,7 +65,6 @@ class Server(Database):
     def build(self, engine: Engine, cache: Path | None) -> None:
         """Make the database, or take what an earlier run has left of it."""
         self.use(engine)
-        event.listen(engine, "do_execute", self._note_state)
         self.key = schema_key(self.version(), str(getattr(engine.dialect.dbapi, "__version__", "")))
         found = self.find_key()
         if found == self.key:
@@ -95,18 +90,6 @@ class Server(Database):
             self.note(self.key)
         except DBAPIError as error:
             raise UnusableDatabaseError(f"{self.shown}: the tests cannot make their database: {error.orig}") from error
-
-    def restore(self) -> str | None:
-        """Bring back what the migrations made; end connections whose own state a test has changed."""
-        found = super().restore()
-        if self.has_state:
-            self.disconnect()
-            self.has_state = False
-        return found
-
-    def _note_state(self, _cursor: object, statement: str, *_: object) -> None:
-        """Note that a connection of the app's engine is no longer as a new one: it goes back to the pool as it is."""
-        self.has_state = self.has_state or STATE.match(statement) is not None
 
     def exists(self, name: str) -> bool:
         """Return whether there is a database."""
