@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUTPUT ?= ..
 
-.PHONY: help app test lint
+.PHONY: help app check test lint
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,7 +14,10 @@ app: .venv/cookiecutter ## Generate the default application in ../my-flask-app a
 	$(MAKE) -C "$(OUTPUT)/my-flask-app" setup
 	@echo "Run it: make -C $(OUTPUT)/my-flask-app run"
 
-test: .venv/tests ## Run the tests of the template
+check: .venv/tests lint ## Check the style, and run the tests for daily work: within a minute
+	$(BIN)/pytest -m daily
+
+test: .venv/tests ## Run all tests of the template: within a quarter of an hour
 	$(BIN)/pytest
 
 lint: .venv/tests ## Check the style and the types of the template's own code

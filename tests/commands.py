@@ -1,10 +1,13 @@
 """How the tests run commands: with the tools of this environment, and in an environment of nobody."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+import pytest
 
 # What an activated environment, a caller's settings or a CI machine would slip into a project.
 FOREIGN = (
@@ -20,10 +23,17 @@ FOREIGN = (
 PYTHON = Path(sys.executable)
 
 
+# The types of the libraries are the same in all projects: mypy reads them once.
+MYPY_CACHE = Path(__file__).parent.parent / ".cache" / "projects" / os.environ.get("PYTEST_XDIST_WORKER", "main")
+
+# What the tests of the template bring along, and a project does not have: it takes as long as all other imports of pytest.
+NO_PLUGINS = "-p no:schemathesis -p no:hypothesispytest -p no:anyio"
+
+
 def environment(**variables: str) -> dict[str, str]:
     """Return the environment of this process without what is foreign to a project, and with `variables`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_") and name not in FOREIGN}
-    return kept | variables
+    return kept | {"MYPY_CACHE_DIR": str(MYPY_CACHE), "PYTEST_ADDOPTS": NO_PLUGINS} | variables
 
 
 def run(
@@ -42,11 +52,22 @@ def run_module(module: str, *arguments: str | Path, cwd: Path) -> subprocess.Com
     return run(PYTHON, "-m", module, *arguments, cwd=cwd)
 
 
-def check_project(project: Path, cache: Path) -> None:
+def installed_python(version: str) -> Path:
+    """Return a Python on the PATH or of pyenv; skip the test, by name, where there is none."""
+    found = shutil.which(f"python{version}")
+    if found and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
+        return Path(found)
+    versions = Path(subprocess.run(["pyenv", "root"], capture_output=True, text=True, check=False).stdout.strip())
+    for python in sorted(versions.glob(f"versions/{version}.*/bin/python")) if shutil.which("pyenv") else ():
+        return python
+    pytest.skip(f"no Python {version} on the PATH or in pyenv")
+
+
+def check_project(project: Path) -> None:
     """Check style, format and types of a project, and run its tests."""
     run_module("ruff", "check", cwd=project)
     run_module("ruff", "format", "--check", cwd=project)
-    run_module("mypy", f"--cache-dir={cache}", cwd=project)
+    run_module("mypy", cwd=project)
     result = run_module("pytest", "-q", cwd=project)
     assert " passed" in result.stdout
     assert "skipped" not in result.stdout

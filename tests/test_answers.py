@@ -1,5 +1,7 @@
 """Tests of the answers that are refused, and of the lines that say so."""
 
+import signal
+import subprocess
 import tomllib
 from importlib.metadata import distributions
 from pathlib import Path
@@ -8,6 +10,8 @@ import pytest
 
 from tests.commands import PYTHON, environment, run
 from tests.conftest import Bake
+
+pytestmark = pytest.mark.daily
 
 REFUSED = {
     "an empty name": ("project_name=", "project_name ''"),
@@ -77,6 +81,86 @@ def test_a_refusal_leaves_a_project_that_is_there_alone(template: Path, tmp_path
     assert (tmp_path / "shop" / "mine.txt").read_text() == "mine"
 
 
+def generate(template: Path, folder: Path, *arguments: str | Path, ok: bool, **variables: str) -> str:
+    """Run cookiecutter in a folder, with the given arguments; return what it printed, errors last."""
+    command = (PYTHON, "-m", "cookiecutter", "--no-input", template, *arguments)
+    done = run(*command, cwd=folder, ok=ok, variables=variables)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("answer", ["database=oracle", "license=GPL", "ci=jenkins", "api=perhaps", "docker=please"])
+def test_an_answer_that_is_no_choice_is_named_and_nothing_is_written(
+    template: Path, tmp_path: Path, answer: str
+) -> None:
+    said = generate(template, tmp_path, answer, ok=False)
+
+    assert answer.partition("=")[2] in said.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_last_lines_show_that_a_misspelt_question_was_ignored(template: Path, tmp_path: Path) -> None:
+    said = generate(template, tmp_path, "databse=mysql", "tasks=yes", "license=MIT", ok=True)
+
+    assert "is ready: database sqlite, API yes, tasks yes, Docker no, CI none, license MIT. Next:" in said
+
+
+def test_a_folder_that_exists_is_left_alone(template: Path, tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "mine.txt").write_text("mine")
+
+    said = generate(template, tmp_path, "project_slug=shop", ok=False)
+
+    assert "directory already exists" in said
+    assert [path.name for path in (tmp_path / "shop").iterdir()] == ["mine.txt"]
+
+
+def test_a_place_that_cannot_be_written_to_is_named(template: Path, tmp_path: Path) -> None:
+    said = generate(template, tmp_path, "--output-dir", "/proc/here", ok=False)
+
+    assert "/proc/here" in said.splitlines()[-1]
+
+
+def test_without_git_a_clone_or_a_folder_can_be_used(template: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "home").mkdir()
+
+    said = generate(template, tmp_path, ok=True, PATH=str(tmp_path / "bin"))
+    refused = generate(
+        Path("gh:OWNER/cookiecutter-flask-sqlalchemy"),
+        tmp_path,
+        ok=False,
+        PATH=str(tmp_path / "bin"),
+        HOME=str(tmp_path / "home"),
+    )
+
+    assert "is ready" in said
+    assert "'git' is not installed" in refused.splitlines()[-1]
+
+
+def test_an_interrupted_question_writes_nothing(template: Path, tmp_path: Path) -> None:
+    pipe = subprocess.PIPE
+    command = [str(PYTHON), "-m", "cookiecutter", str(template)]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment(),
+        stdin=pipe,
+        stdout=pipe,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(b"Shop\n")
+        process.stdin.flush()
+        asked = b""
+        while b"in paths" not in asked:  # the second question
+            asked += process.stdout.read1()  # type: ignore[attr-defined] # it is buffered
+        process.send_signal(signal.SIGINT)
+
+    assert process.returncode == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("answer", ["2048", "Straße", "李明", "It's", "R&D", "{x}", "a" * 100, "🚀"])
 def test_a_fine_name_is_accepted(bake: Bake, answer: str) -> None:
     project = bake(project_name=answer)
@@ -111,6 +195,8 @@ def test_no_package_that_a_project_installs_can_be_its_name(template: Path) -> N
         "flask-openapi3-swagger",
         "pydantic",
         "flit-core",
+        "gunicorn",
+        "pip-audit",
     }
     while more := {name for package in required for name in requirements(package)} - required:
         required |= more

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import PYTHON, environment, run
+from tests.commands import PYTHON, environment, installed_python, run
 from tests.conftest import Bake
 from tests.serving import get, serving
 
@@ -27,11 +27,25 @@ def path_with_uv(tmp_path: Path) -> str:
     return f"{tmp_path / 'bin'}{os.pathsep}{path_without_uv()}"
 
 
-@pytest.mark.parametrize("uv", [True, False], ids=["uv", "venv and pip"])
+def python_with_the_oldest_pip(folder: Path) -> Path:
+    """Return a Python 3.11 whose environments begin with the pip of its first release."""
+    python = folder / "python"
+    python.write_text(OLDEST_PIP.format(python=installed_python("3.11")))
+    python.chmod(0o755)
+    return python
+
+
+OLDEST_PIP = """#!/bin/sh
+{python} "$@" || exit
+if [ "$1 $2" = "-m venv" ]; then "$3/bin/python" -m pip install --quiet pip==22.3; fi
+"""
+
+
+@pytest.mark.parametrize("uv", [True, False], ids=["uv", "venv and the oldest pip"])
 def test_a_project_is_installed_served_and_keeps_its_rows(bake: Bake, tmp_path: Path, uv: bool) -> None:
     project = bake()
     path = {"PATH": path_with_uv(tmp_path) if uv else path_without_uv()}
-    python = f"PYTHON={sys._base_executable}"  # type: ignore[attr-defined] # the Python under this environment
+    python = f"PYTHON={python_with_the_oldest_pip(tmp_path)}"
 
     run("make", "setup", python, cwd=project, variables=path)
 
@@ -53,6 +67,10 @@ def test_a_project_is_installed_served_and_keeps_its_rows(bake: Bake, tmp_path: 
 
     assert " passed" in run("make", "test", cwd=project, variables=path).stdout
     run("make", "lint", cwd=project, variables=path)
+
+    run("make", "lock", cwd=project, variables=path)
+    assert re.search(r"^sqlalchemy==2\.", (project / "constraints.txt").read_text(), re.MULTILINE | re.IGNORECASE)
+    run("make", "setup", python, cwd=project, variables=path)
     if uv:
         assert " passed" in run("uv", "run", "pytest", cwd=project, variables=path).stdout
 

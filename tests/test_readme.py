@@ -146,7 +146,7 @@ def test_the_example_can_be_deleted_without_a_successor(bake: Bake, api: str) ->
 
 
 def test_every_target_of_make_stands_in_the_readme_with_its_command(bake: Bake) -> None:
-    project = bake()
+    project = bake(tasks="yes")
     readme = (project / "README.md").read_text()
     makefile = (project / "Makefile").read_text()
 
@@ -163,9 +163,10 @@ def test_every_setting_stands_in_the_readme_and_in_the_example(bake: Bake) -> No
     source = "".join(path.read_text() for path in (project / "app").glob("*.py"))
 
     settings = set(re.findall(r'(?:os\.environ\.get|_url|choice|number)\("([A-Z_]+)"', source))
+    settings -= {"SERVER_SOFTWARE", "WEB_CONCURRENCY"}  # those of gunicorn
 
     named = {"SECRET_KEY", "DATABASE_URL", "MAX_CONTENT_LENGTH", "SQLITE_SYNCHRONOUS", "SQLITE_BUSY_TIMEOUT"}
-    named |= {"DATABASE_ISOLATION", "TRANSACTION_ATTEMPTS", "TRANSACTION_MAX_BODY"}
+    named |= {"DATABASE_ISOLATION", "TRANSACTION_ATTEMPTS", "TRANSACTION_MAX_BODY", "TRUSTED_PROXIES", "LOG_LEVEL"}
     assert settings == named | {"CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"}
     for name in settings:
         assert f"| `{name}` |" in (project / "README.md").read_text()

@@ -8,6 +8,8 @@ import pytest
 from tests.commands import run_module
 from tests.conftest import Bake
 
+pytestmark = pytest.mark.daily
+
 IN_PROJECT = sorted((Path(__file__).parent / "in_project").glob("test_*.py"))
 
 
