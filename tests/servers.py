@@ -53,7 +53,17 @@ def database_on(server: str) -> Iterator[str]:
             connection.exec_driver_sql(f"CREATE DATABASE {name}")
         yield url.set(database=name).render_as_string(hide_password=False)
     finally:
-        with administrator.connect() as connection:
-            force = " WITH (FORCE)" if server == "postgresql" else ""
-            connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}{force}")
         administrator.dispose()
+        drop_databases(server, name)
+
+
+def drop_databases(server: str, name: str) -> None:
+    """Drop the databases whose names begin with `name`: the tests of a project make some, named after theirs."""
+    listing = "SELECT datname FROM pg_database" if server == "postgresql" else "SHOW DATABASES"
+    force = " WITH (FORCE)" if server == "postgresql" else ""
+    administrator = create_engine(ADMINISTRATORS[server], isolation_level="AUTOCOMMIT")
+    with administrator.connect() as connection:
+        for made in connection.exec_driver_sql(listing).scalars().all():
+            if made.startswith(name):
+                connection.exec_driver_sql(f"DROP DATABASE {made}{force}")
+    administrator.dispose()

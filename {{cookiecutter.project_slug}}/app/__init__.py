@@ -6,9 +6,9 @@ from typing import Any
 from flask import Flask
 
 # {% if cookiecutter.api %}
-from app import api, database_errors, errors, pages, seed, transactions, urls
+from app import api, database_errors, doctor, errors, headers, health, logs, pages, seed, transactions, urls
 
-# {%- else %}from app import database_errors, errors, pages, seed, transactions, urls, users
+# {%- else %}from app import database_errors, doctor, errors, headers, health, logs, pages, seed, transactions, urls, users
 # {%- endif +%}
 from app.config import app_settings, refuse_unsafe_serving
 from app.db import session
@@ -36,7 +36,11 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     # {% else %}    app.register_blueprint(users.blueprint)
     # {% endif %}
     app.register_blueprint(pages.blueprint)
+    app.register_blueprint(health.blueprint)
+    headers.init_app(app)
+    logs.init_app(app)
     app.cli.add_command(seed.seed)
+    app.cli.add_command(doctor.doctor)
     app.shell_context_processor(
         lambda: {"session": session} | {m.class_.__name__: m.class_ for m in Base.registry.mappers}
     )

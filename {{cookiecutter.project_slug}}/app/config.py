@@ -83,7 +83,13 @@ def database_url() -> URL:
             f"{shown} needs the driver {package}, which is not installed:"
             " add it to the dependencies in pyproject.toml and run `make setup`."
         )
-    return _sqlite_file(url, shown) if driver == "sqlite" else url
+    if driver == "sqlite":
+        return _sqlite_file(url, shown)
+    if not url.database:
+        raise SettingError(
+            f"{shown} names no database: write its name last, as in postgresql://user:password@host/name."
+        )
+    return url
 
 
 def _without_secrets(url: str) -> str:
@@ -144,3 +150,5 @@ def refuse_unsafe_serving(app: Flask) -> None:
             "SECRET_KEY is not set, and anybody could sign a session: put a long random text in .env or in the"
             " environment. `make setup` writes a .env with one, if there is none."
         )
+    if app.debug and os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn"):
+        raise SettingError("FLASK_DEBUG is on, and gunicorn serves: visitors would see the code. Unset FLASK_DEBUG.")

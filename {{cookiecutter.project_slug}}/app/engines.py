@@ -4,9 +4,20 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import URL, Engine, ExecutionContext, PoolProxiedConnection, create_engine, event
+from flask.helpers import get_debug_flag
+from sqlalchemy import URL, Engine, ExceptionContext, ExecutionContext, PoolProxiedConnection, create_engine, event
 
 from app.config import choice, number
+
+POOL_SIZE, MAX_OVERFLOW = 5, 10
+"""The connections that a process keeps, and those that it opens in need."""
+
+POOL: dict[str, Any] = {
+    "pool_size": POOL_SIZE,
+    "max_overflow": MAX_OVERFLOW,
+    "pool_timeout": 5,  # seconds; then the client is told to try again
+    "hide_parameters": not get_debug_flag(),  # what people have entered is not for the log
+}
 
 
 def make_engine(url: URL) -> Engine:
@@ -14,17 +25,29 @@ def make_engine(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _make_sqlite_engine(url)
 
+    # A server that is away is an error after seconds, unless the URL says otherwise.
+    connect: dict[str, Any] = {} if "connect_timeout" in url.query else {"connect_timeout": 3}
+    options = {**POOL, "pool_pre_ping": True, "connect_args": connect}
     # DEFAULT: the lowest level at which no update is lost.
     level = choice("DATABASE_ISOLATION", "DEFAULT", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
     if url.get_backend_name() == "postgresql":
         isolation_level: Any = "REPEATABLE READ" if level == "DEFAULT" else level
-        return create_engine(url, pool_pre_ping=True, isolation_level=isolation_level)
+        return create_engine(url, isolation_level=isolation_level, **options)
 
-    mysql_engine = create_engine(url, pool_pre_ping=True)
+    # The driver's time to connect ends before the server greets: for so long it waits for the greeting.
+    greeting = {} if "read_timeout" in url.query else {"read_timeout": 3}
+    mysql_engine = create_engine(url, **options | {"connect_args": connect | greeting})
+
+    @event.listens_for(mysql_engine, "handle_error")
+    def tell_never_connected_from_lost(context: ExceptionContext) -> None:
+        if context.connection is None and not context.is_pre_ping:
+            context.is_disconnect = False  # a server that says nothing is one for the driver
 
     # Before the dialect's own listener, which reads the level as the default of the server.
     @event.listens_for(mysql_engine, "connect", insert=True)
     def set_variables(connection: Any, _record: object) -> None:
+        if greeting:
+            connection._read_timeout = None  # a statement may take longer
         with connection.cursor() as cursor:
             cursor.execute("SET time_zone = '+00:00'")
             # MariaDB's REPEATABLE READ refuses to overwrite what it has not seen only with this; MySQL has no such thing.
@@ -39,7 +62,7 @@ def make_engine(url: URL) -> Engine:
 
 def _make_sqlite_engine(url: URL) -> Engine:
     """Return the engine for a SQLite file."""
-    sqlite_engine = create_engine(url)
+    sqlite_engine = create_engine(url, **POOL)
     synchronous = choice("SQLITE_SYNCHRONOUS", "FULL", "NORMAL", "OFF", "EXTRA")
     busy_timeout = number("SQLITE_BUSY_TIMEOUT", default=5000, unit="milliseconds")
 

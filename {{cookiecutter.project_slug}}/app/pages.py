@@ -1,4 +1,4 @@
-"""The pages for people, and the health check for machines."""
+"""The pages for people."""
 
 from flask import Blueprint, render_template
 
@@ -22,9 +22,3 @@ def index() -> str:
         description="{{ cookiecutter.description }}",
         links=LINKS,
     )
-
-
-@blueprint.get("/healthz")
-def healthz() -> dict[str, str]:
-    """Answer that the process is alive; the database is not asked."""
-    return {"status": "ok"}

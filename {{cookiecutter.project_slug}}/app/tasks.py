@@ -3,11 +3,12 @@
 import os
 import re
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from celery import Celery, Task
 from celery.signals import worker_init
 from flask import Flask, current_app
+from kombu.exceptions import OperationalError
 
 from app.config import SettingError
 from app.transactions import on_commit, transaction
@@ -71,9 +72,32 @@ celery_app.conf.update(
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
     # A broker that is away is an error within seconds, and in the log.
-    broker_transport_options={"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5},
+    broker_transport_options={
+        "max_retries": 3,
+        "interval_start": 0,
+        "interval_step": 0.2,
+        "interval_max": 0.5,
+        # Redis only: one that accepts and says nothing. A worker waits for tasks a second at a time.
+        **(
+            {"socket_connect_timeout": 3, "socket_timeout": 5}
+            if (_url("CELERY_BROKER_URL") or "").startswith("redis")
+            else {}
+        ),
+    },
     broker_connection_retry_on_startup=True,
 )
+
+
+def examine_queue() -> tuple[Literal["ok", "problem", "not checked"], str]:
+    """Return whether tasks can be queued, and what to say of it."""
+    if celery_app.conf.task_always_eager:
+        return "not checked", "CELERY_BROKER_URL is not set: tasks run at once in the process that queues them"
+    with celery_app.connection_for_write(connect_timeout=3) as connection:
+        try:
+            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+        except (OperationalError, OSError) as error:
+            return "problem", f"{connection.as_uri()}: {error}: start it, or correct CELERY_BROKER_URL"
+        return "ok", f"{connection.as_uri()} answers"
 
 
 @worker_init.connect

@@ -29,6 +29,7 @@ Route = Callable[[Callable[[], ResponseReturnValue]], None]
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Make the schema before the first test is looked for: what is wrong is said once."""
+    app_db.engine.hide_parameters = False  # an error of the database shows in a test what was sent
     try:
         if Base.metadata.tables and not has_migrations():
             pytest.exit('There are no migrations: write one with make migration m="create the tables".', returncode=1)
@@ -105,7 +106,7 @@ def pop_contexts() -> str | None:
 @pytest.fixture
 def things() -> None:
     """Tables for the model of the tests' own."""
-    Thing.metadata.create_all(app_db.engine)
+    Thing.metadata.create_all(app_db.engine, checkfirst=False)
 
 
 @pytest.fixture
@@ -163,7 +164,7 @@ def callbacks(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], 
 def live_server(app: Flask) -> Iterator[str]:
     """The address of the app on a real socket, for a browser; here nobody commits what the test arranges but the test."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=[0.01])  # seconds until it sees that it has to stop
     thread.start()
     yield f"http://127.0.0.1:{server.port}"
     server.shutdown()

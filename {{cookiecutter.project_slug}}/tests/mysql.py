@@ -15,6 +15,7 @@ from tests.database import UnusableDatabaseError
 from tests.servers import Server
 
 TEMPORARY = "Com_create_temporary_table"
+CONNECTIONS = "Threads_connected"
 COUNTED = (
     TEMPORARY,
     *(
@@ -24,9 +25,10 @@ COUNTED = (
     ),
     *(f"Com_{verb}_{thing}" for verb in ("create", "drop") for thing in ("index", "trigger", "view")),
     "Com_rename_table",
+    CONNECTIONS,
 )
 # Triggers do not see DDL, but the server counts it: that of others too, so this says only that there may have been some.
-DDL = f"SHOW GLOBAL STATUS WHERE Variable_name IN {COUNTED}"
+COUNTERS = f"SHOW GLOBAL STATUS WHERE Variable_name IN {COUNTED}"
 
 OTHERS = (
     ("triggers", "trigger_schema"),
@@ -52,6 +54,7 @@ class MySQL(Server):
     """
 
     driver = "mysql+pymysql"
+    package = "pymysql"
     home = "information_schema"
 
     def build(self, engine: Engine, cache: Path | None) -> None:
@@ -148,9 +151,12 @@ class MySQL(Server):
 
     def put_back(self) -> list[str]:
         """Empty what was written, and undo DDL; end what holds a lock on it."""
-        found = self._end_transactions()
+        found: list[str] = []
         try:
-            self._restore()
+            statements, connections = self._count()
+            if connections > self._idle() + len((self.own, self.server)):  # somebody else is on the server
+                found = self._end_transactions()
+            self._restore(statements)
         except self.driver_error as error:
             if error.args[0] == LOCK_WAIT_TIMEOUT:
                 found = ["a transaction"]
@@ -158,32 +164,37 @@ class MySQL(Server):
             self.own.invalidate()  # it may have ended, or stand anywhere
             self.own.close()
             self.open()
-            self._restore()
+            self._restore(self._count()[0])
         return found
+
+    def _count(self) -> tuple[dict[str, str], int]:
+        """Return how often the server has been sent DDL, by its kind, and how many connections it has."""
+        counters = dict(self._fetch(COUNTERS))
+        return counters, int(counters.pop(CONNECTIONS))
+
+    def _idle(self) -> int:
+        """Return how many connections the pool of the app has, none of them in use."""
+        return cast("QueuePool", self.engine.pool).checkedin()
 
     def _end_transactions(self) -> list[str]:
         """End what others than the app's pool hold open, and return it.
 
-        Who holds a transaction open is known a tenth of a second later, so this asks only if there are others.
+        Who holds a transaction open is known a tenth of a second later, so this waits only if there may be one.
         """
-        try:
-            others = self._fetch(f"SELECT id FROM information_schema.processlist WHERE db = '{self.name}'")
-            if len(others) <= cast("QueuePool", self.engine.pool).checkedin():
-                return []
-            time.sleep(0.11)
-            found = self._fetch(
-                "SELECT COUNT(*) FROM information_schema.innodb_trx JOIN information_schema.processlist p"
-                f" ON p.id = trx_mysql_thread_id WHERE p.db = '{self.name}'"
-            )
-        except self.driver_error:
+        others = self._fetch(f"SELECT id FROM information_schema.processlist WHERE db = '{self.name}'")
+        if len(others) <= self._idle():
             return []
+        time.sleep(0.11)
+        found = self._fetch(
+            "SELECT COUNT(*) FROM information_schema.innodb_trx JOIN information_schema.processlist p"
+            f" ON p.id = trx_mysql_thread_id WHERE p.db = '{self.name}'"
+        )
         if found[0][0]:
             self.disconnect()
         return ["a transaction"] if found[0][0] else []
 
-    def _restore(self) -> None:
-        """Empty what was written, and undo DDL."""
-        statements = dict(self._fetch(DDL))
+    def _restore(self, statements: dict[str, str]) -> None:
+        """Empty what was written, and undo DDL, if `statements` have been counted that were not there before."""
         had_ddl = statements != self.statements
         if statements.get(TEMPORARY) != self.statements.get(TEMPORARY):
             self.engine.dispose()  # temporary tables end with their connection
@@ -199,7 +210,7 @@ class MySQL(Server):
             return
         self.inserts = inserts
         if had_ddl:
-            self.statements = dict(self._fetch(DDL))
+            self.statements = self._count()[0]
 
     def _written(self, *, thorough: bool) -> tuple[list[str], int]:
         """Return the tables into which something was inserted, also what was rolled back, and the number of the last one."""

@@ -86,6 +86,7 @@ class PostgreSQL(Server):
     """A database whose own functions tell whether there was DDL, and empty its tables."""
 
     driver = "postgresql+psycopg"
+    package = "psycopg[binary]"
     home = "postgres"
 
     def exists(self, name: str) -> bool:

@@ -18,6 +18,8 @@ class Server(Database):
     """A database on a server: emptied where something was written, made anew after DDL."""
 
     driver: str
+    package: str
+    """What installs the driver."""
     home: str
     """What one is connected to in order to make databases."""
 
@@ -57,7 +59,10 @@ class Server(Database):
         try:
             return create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args=options).connect()
         except ModuleNotFoundError as error:
-            raise UnusableDatabaseError(f"{self.shown} needs a driver: {error}. Add it to pyproject.toml.") from error
+            raise UnusableDatabaseError(
+                f"{self.shown} needs the driver {self.package}, which is not installed:"
+                " add it to the dependencies in pyproject.toml and run `make setup`."
+            ) from error
         except (DBAPIError, TypeError, RuntimeError) as error:  # some drivers tell so what they do not understand
             reason = str(getattr(error, "orig", error)).partition("\n")[0]
             raise UnusableDatabaseError(f"{self.shown} cannot be used: {reason}") from error

@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 
 from app.api.fields import Body
 from app.api.resource import Resource
+from app.headers import CONTENT_SECURITY_POLICY
 from tests.api import test_resource
 
 
@@ -65,16 +66,7 @@ def test_every_file_that_the_page_needs_is_served_by_the_app(client: FlaskClient
 def test_the_page_allows_no_script_but_the_files_of_the_app(client: FlaskClient) -> None:
     response = client.get("/docs")
 
-    assert set(response.headers["Content-Security-Policy"].split("; ")) == {
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    }
+    assert response.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
     assert not re.search(r"<script(?![^>]*src=)|<style|\bon\w+=", response.text)
 
 
