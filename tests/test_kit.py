@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, make_url
 
 from tests.commands import PYTHON, environment, run
 from tests.conftest import Bake
-from tests.servers import ADMINISTRATORS, require
+from tests.servers import ADMINISTRATORS, drop_databases, require
 
 IN_KIT = Path(__file__).parent / "in_kit"
 ON_EACH = pytest.mark.parametrize("server", ["sqlite", "postgresql", "mariadb"])
@@ -30,13 +30,7 @@ def url(server: str) -> Iterator[str]:
     require(server, administrator.host, administrator.port)
     name = f"kit_{uuid4().hex[:10]}_test"
     yield administrator.set(database=name).render_as_string(hide_password=False)
-    engine = create_engine(administrator, isolation_level="AUTOCOMMIT")
-    listing = "SELECT datname FROM pg_database" if server == "postgresql" else "SHOW DATABASES"
-    with engine.connect() as connection:
-        for made in connection.exec_driver_sql(listing).scalars().all():
-            if made.startswith(name):
-                connection.exec_driver_sql(f"DROP DATABASE {made}")
-    engine.dispose()
+    drop_databases(server, name)
 
 
 @pytest.fixture
@@ -85,12 +79,6 @@ def run_that_is_killed(project: Path, url: str, path: str) -> None:
     command = [str(PYTHON), "-m", "pytest", path]
     killed = subprocess.run(command, cwd=project, env=environment(TEST_DATABASE_URL=url), capture_output=True)
     assert killed.returncode == -signal.SIGKILL
-
-
-@ON_SERVERS
-def test_the_suite_of_a_project_passes_on_a_server(bake: Bake, url: str) -> None:
-    command = (PYTHON, "-m", "pytest", "-q", "-n", "2")
-    assert " passed" in run(*command, cwd=bake(), variables={"TEST_DATABASE_URL": url}).stdout
 
 
 @ON_EACH
@@ -300,6 +288,22 @@ def test_a_database_that_cannot_be_used_is_told_in_a_line(bake: Bake, text: str,
 
     assert message in told
     assert "secret" not in told
+    assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "text"),
+    [
+        ("psycopg", "psycopg[binary]", "postgresql://postgres@127.0.0.1/shop_test"),
+        ("pymysql", "pymysql", "mariadb://root@127.0.0.1/shop_test"),
+    ],
+)
+def test_a_missing_driver_is_told_in_a_line(bake: Bake, module: str, package: str, text: str) -> None:
+    without = f"import sys; sys.modules[{module!r}] = None; import pytest; sys.exit(pytest.main([]))"
+
+    told = run(PYTHON, "-c", without, cwd=bake(), ok=False, variables={"TEST_DATABASE_URL": text}).stderr
+
+    assert f"needs the driver {package}, which is not installed: add it to" in told
     assert len(told.splitlines()) == 1
 
 
