@@ -3,6 +3,7 @@
 import filecmp
 import re
 import tomllib
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,28 @@ def test_a_project_with_unusual_answers_is_clean_and_its_tests_pass(bake: Bake) 
     assert described["name"] == "zoe-s-li-ming-s-cafe-2nd-try"
     assert described["description"] == UNUSUAL["description"]
     assert described["authors"] == [{"name": UNUSUAL["author"]}]
+
+
+@pytest.mark.parametrize(
+    ("answer", "package", "begin", "end"),
+    [
+        ("MIT", "sqlalchemy", "Permission is hereby", ""),
+        ("BSD-3-Clause", "flask", "Redistribution and use", ""),
+        ("Apache-2.0", "openapi-spec-validator", "Apache License", "APPENDIX"),
+    ],
+)
+def test_a_license_has_the_words_of_a_package_that_has_it_too(
+    bake: Bake, answer: str, package: str, begin: str, end: str
+) -> None:
+    project = bake(license=answer, author="Zoë")
+
+    text = " ".join((project / "LICENSE").read_text().split())
+    words = begin + text.partition(begin)[2].partition(end or "\n")[0]
+    (theirs,) = [path for path in distribution(package).files or () if "LICENSE" in path.name]
+    assert len(words) > 1000
+    assert words in " ".join(theirs.read_text().split())
+    assert ("Copyright (c) Zoë" in text) is (answer != "Apache-2.0")
+    assert tomllib.loads((project / "pyproject.toml").read_text())["project"]["license"] == answer
 
 
 def test_a_project_knows_its_answers_and_the_version_of_the_template(bake: Bake) -> None:

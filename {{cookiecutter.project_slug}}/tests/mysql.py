@@ -157,8 +157,8 @@ class MySQL(Server):
             if connections > self._idle() + len((self.own, self.server)):  # somebody else is on the server
                 found = self._end_transactions()
             self._restore(statements)
-        except self.driver_error as error:
-            if error.args[0] == LOCK_WAIT_TIMEOUT:
+        except (self.driver_error, DBAPIError) as error:
+            if getattr(error, "orig", error).args[0] == LOCK_WAIT_TIMEOUT:
                 found = ["a transaction"]
                 self.disconnect()
             self.own.invalidate()  # it may have ended, or stand anywhere

@@ -177,11 +177,14 @@ class PostgreSQL(Server):
     def put_back(self) -> list[str]:
         """Empty what was written, and undo DDL."""
         state, found = self._restore(), []
-        if state == "open transactions":
-            found = self._end_transactions()
-            state = self._restore()
-        if state == "ddl" or (state == "restored" and not self.has_event_trigger and not self._is_as_made()):
-            state = self._undo_ddl()
+        try:
+            if state == "open transactions":
+                found = self._end_transactions()
+                state = self._restore()
+            if state == "ddl" or (state == "restored" and not self.has_event_trigger and not self._is_as_made()):
+                state = self._undo_ddl()
+        except DBAPIError:  # this connection was ended a moment ago
+            state = "rebuild"
         if state != "restored":
             self.rebuild()
         return found
