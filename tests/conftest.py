@@ -1,5 +1,6 @@
 """The fixtures: the template as git tracks it, and the projects that are generated from it."""
 
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -37,12 +38,12 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def bake(template: Path, tmp_path: Path) -> Bake:
+def generate(template: Path, tmp_path: Path) -> Bake:
     """A function that generates a project from answers, without the settings of whoever runs the tests."""
     config = tmp_path / "config.yml"
     config.write_text(f"replay_dir: {tmp_path / 'replay'}\n")
 
-    def bake(**answers: str) -> Path:
+    def generate(**answers: str) -> Path:
         """Return the folder of a new project."""
         return Path(
             cookiecutter(
@@ -53,5 +54,28 @@ def bake(template: Path, tmp_path: Path) -> Bake:
                 config_file=str(config),
             )
         )
+
+    return generate
+
+
+@pytest.fixture(scope="session")
+def generated() -> dict[str, Path]:
+    """The projects that were generated already, by their answers."""
+    return {}
+
+
+@pytest.fixture
+def bake(generate: Bake, generated: dict[str, Path], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Bake:
+    """A function that generates a project, or copies the one that the same answers have made."""
+
+    def bake(**answers: str) -> Path:
+        """Return the folder of a new project."""
+        key = json.dumps(answers, sort_keys=True)
+        if key in generated:
+            return Path(shutil.copytree(generated[key], tmp_path / "out" / generated[key].name))
+        project = generate(**answers)
+        generated[key] = tmp_path_factory.mktemp("generated") / project.name
+        shutil.copytree(project, generated[key])
+        return project
 
     return bake

@@ -35,15 +35,25 @@ class Seen(TypeDecorator[datetime]):
 '''
 
 
+@pytest.fixture(scope="module")
+def databases() -> list[bytes]:
+    """The database of the first project, as soon as it is migrated: that of the others is the same."""
+    return []
+
+
 @pytest.fixture
-def project(bake: Bake) -> Path:
+def project(bake: Bake, databases: list[bytes]) -> Path:
     """A project whose database has a user."""
     project = bake()
-    run(*ALEMBIC, "upgrade", "head", cwd=project)
-    with closing(sqlite3.connect(project / "app.sqlite3")) as database, database:
-        database.execute(
-            "INSERT INTO users (name, email, created_at) VALUES ('Ada', 'a@b', '2026-01-01 00:00:00.000000')"
-        )
+    file = project / "app.sqlite3"
+    if not databases:
+        run(*ALEMBIC, "upgrade", "head", cwd=project)
+        with closing(sqlite3.connect(file)) as database, database:
+            database.execute(
+                "INSERT INTO users (name, email, created_at) VALUES ('Ada', 'a@b', '2026-01-01 00:00:00.000000')"
+            )
+        databases.append(file.read_bytes())
+    file.write_bytes(databases[0])
     return project
 
 

@@ -73,9 +73,9 @@ def compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("group", GROUPS, ids=["pairs", *map(str, range(8))])
 @pytest.mark.usefixtures("compiled_once")
-def test_every_project_has_its_files_and_is_clean(bake: Bake, group: list[Answers]) -> None:
+def test_every_project_has_its_files_and_is_clean(generate: Bake, group: list[Answers]) -> None:
     for number, answers in enumerate(group):
-        project = bake(**answers, project_slug=f"project-{number}")
+        project = generate(**answers, project_slug=f"project-{number}")
         assert files(project) == expected_files(answers), answers
         for name in files(project):
             check_text(name, (project / name).read_text(), answers)
@@ -141,11 +141,11 @@ def test_the_tests_of_a_project_pass_on_its_server(bake: Bake, answers: Answers)
 
 
 @pytest.mark.parametrize("answers", PAIRWISE, ids=named)
-def test_the_same_answers_give_the_same_bytes(bake: Bake, tmp_path: Path, answers: Answers) -> None:
-    first = bake(**answers)
+def test_the_same_answers_give_the_same_bytes(generate: Bake, tmp_path: Path, answers: Answers) -> None:
+    first = generate(**answers)
     first.rename(tmp_path / "first")
 
-    second = bake(**answers)
+    second = generate(**answers)
 
     assert files(tmp_path / "first") == files(second)
     for name in files(second):

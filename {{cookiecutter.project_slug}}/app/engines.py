@@ -73,9 +73,9 @@ def _make_sqlite_engine(url: URL) -> Engine:
         connection.isolation_level = None
         # First, because the change to WAL waits for a lock.
         connection.execute(f"PRAGMA busy_timeout = {busy_timeout}")
-        # WAL: readers and the writer do not wait for each other. FULL: a commit survives a power cut.
-        connection.execute("PRAGMA journal_mode = WAL")
+        # FULL: a commit survives a power cut. WAL: readers and the writer do not wait for each other.
         connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA foreign_keys = ON")
 
     def begin(
