@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import tomllib
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -189,17 +190,23 @@ def test_no_package_that_a_project_installs_can_be_its_name(template: Path) -> N
         "redis",
         "psycopg-binary",
     }
-    while more := {name for package in required for name in requirements(package)} - required:
+    while more := {name for package in required for name in requirements_of_all().get(package, ())} - required:
         required |= more
 
     assert required <= refused
 
 
-def requirements(package: str) -> set[str]:
-    """Return the names of the packages that an installed package needs, extras and other systems left out."""
-    found = [distribution for distribution in distributions() if normal(distribution.name) == package]
-    lines = [line for distribution in found for line in distribution.requires or ()]
-    return {normal(line.split(";")[0]) for line in lines if "extra ==" not in line and "python_version" not in line}
+@cache
+def requirements_of_all() -> dict[str, set[str]]:
+    """Return what each installed package needs, extras and other systems left out."""
+    return {
+        normal(distribution.name): {
+            normal(line.split(";")[0])
+            for line in distribution.requires or ()
+            if "extra ==" not in line and "python_version" not in line
+        }
+        for distribution in distributions()
+    }
 
 
 def normal(requirement: str) -> str:

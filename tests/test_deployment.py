@@ -243,12 +243,14 @@ def instructions(dockerfile: Path) -> list[tuple[str, str]]:
     ids=named,
 )
 def test_the_steps_of_the_image_make_an_app_that_is_healthy(bake: Bake, tmp_path: Path, answers: Answers) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root may add the user of the image")
     project = bake(**answers)
     run("git", "init", "--quiet", cwd=project)
     (project / ".env").write_text("SECRET_KEY=x\n")  # it must not reach the image
     root = tmp_path / "root"
     variables: dict[str, str] = {}
-    folder, stage, command, health = root, 0, [], []
+    folder, stage, user, command, health = root, 0, "", [], []
     for instruction, text in instructions(project / "Dockerfile"):
         inside = re.sub(r"(?<![\w.])/(srv|venv|data)\b", rf"{root}/\1", text)
         if instruction == "FROM":
@@ -265,6 +267,8 @@ def test_the_steps_of_the_image_make_an_app_that_is_healthy(bake: Bake, tmp_path
         elif instruction == "ENV":
             settings = dict(word.split("=", 1) for word in shlex.split(inside))
             variables |= {name: value.replace("$PATH", os.environ["PATH"]) for name, value in settings.items()}
+        elif instruction == "USER":
+            user = text
         elif instruction == "HEALTHCHECK":
             health = json.loads(inside.partition("CMD ")[2])
         elif instruction == "CMD":
@@ -274,6 +278,9 @@ def test_the_steps_of_the_image_make_an_app_that_is_healthy(bake: Bake, tmp_path
     kept = {"app", "migrations", "gunicorn.conf.py", "pyproject.toml", "constraints.txt", "README.md"}
     assert {path.name for path in folder.iterdir()} - {"LICENSE"} == kept
     assert not (root / "venv" / "bin" / "pytest").exists()
+    assert f":{user}:" in (root / "etc" / "passwd").read_text().splitlines()[-1]
+    assert int(user) > 0
+    assert not (root / "data").exists() or (root / "data").stat().st_uid == int(user)
     database = root / "data" / "app.sqlite3" if answers["database"] == "sqlite" else tmp_path / "app.sqlite3"
     variables |= {"DATABASE_URL": f"sqlite:///{database}", "SECRET_KEY": "x" * 64}
     run("bash", "-c", "alembic upgrade head", cwd=folder, variables=variables)
@@ -307,9 +314,10 @@ def copy(text: str, project: Path, folder: Path, root: Path) -> None:
 
 def run_step(text: str, folder: Path, root: Path, variables: dict[str, str]) -> None:
     """Run a step; users are added to the folder, and the Python of the image is that under this environment."""
-    (root / "etc").mkdir(parents=True, exist_ok=True)
-    for name in ("passwd", "group"):
-        shutil.copy(f"/etc/{name}", root / "etc")
+    if not (root / "etc").exists():
+        (root / "etc").mkdir(parents=True)
+        for name in ("passwd", "group"):
+            shutil.copy(f"/etc/{name}", root / "etc")
     python = Path(sys._base_executable)  # type: ignore[attr-defined] # it is there
     text = re.sub(r"^python\b", str(python), text)
     text = text.replace("useradd ", f"useradd --prefix {root} ")

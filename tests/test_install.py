@@ -156,10 +156,11 @@ def test_the_database_stays_beside_the_project_wherever_the_app_is_run_from(bake
     assert list(elsewhere.iterdir()) == []
 
 
-def test_the_tests_of_a_project_read_no_env_file(bake: Bake) -> None:
-    project = bake()
-    (project / ".env").write_text("DATABASE_URL=mysq://h/d\nSQLITE_BUSY_TIMEOUT=never\n")
+def test_the_tests_of_a_project_read_no_settings(bake: Bake) -> None:
+    project = bake(tasks="yes")
+    names = re.findall(r"^(?:# )?([A-Z_]+)=", (project / ".env.example").read_text(), re.MULTILINE)
+    (project / ".env").write_text("".join(f"{name}=never\n" for name in names))
 
-    run(PYTHON, "-m", "pytest", "-q", cwd=project)
+    run(PYTHON, "-m", "pytest", "-q", cwd=project, variables=dict.fromkeys(names, "never"))
 
     assert not (project / "app.sqlite3").exists()

@@ -2,14 +2,17 @@
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from kombu import Connection
 from sqlalchemy import create_engine, text
 
 from tests.commands import PYTHON, environment, run
@@ -129,10 +132,9 @@ def queue(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     name = f"template-test-{uuid4().hex[:12]}"
     settings = {"CELERY_BROKER_URL": broker(request.param), "CELERY_RESULT_BACKEND": results, "QUEUE": name}
     yield settings
-    delete = (
-        "import os; from app.tasks import celery_app as c; c.connection().channel().queue_delete(os.environ['QUEUE'])"
-    )
-    del delete
+    with Connection(settings["CELERY_BROKER_URL"]) as connection:
+        channel: Any = connection.default_channel
+        channel.queue_delete(name)
 
 
 def test_tasks_run_in_transactions_and_survive_a_killed_process(
@@ -204,10 +206,12 @@ def view():
 start = time.monotonic()
 print(app.test_client().post("/queue").text, time.monotonic() - start < 10)
 """
-    for url in ("redis://127.0.0.1:1/0", "amqp://guest:guest@127.0.0.1:1//"):
-        done = run(PYTHON, "-c", request, cwd=project, variables={"CELERY_BROKER_URL": url})
-        assert done.stdout.split() == ["queued", "True"]
-        assert "a callback of on_commit failed" in done.stderr
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it listens, and says nothing
+        for port in (1, silent.getsockname()[1]):
+            for url in (f"redis://127.0.0.1:{port}/0", f"amqp://guest:guest@127.0.0.1:{port}//"):
+                done = run(PYTHON, "-c", request, cwd=project, variables={"CELERY_BROKER_URL": url})
+                assert done.stdout.split() == ["queued", "True"]
+                assert "a callback of on_commit failed" in done.stderr
 
 
 def test_make_worker_starts_a_worker(bake: Bake) -> None:

@@ -14,9 +14,10 @@ from tests.mysql import MySQL
 from tests.postgresql import PostgreSQL
 
 # A test means the same on every machine: it reads neither `.env` nor what the developer has set.
-for name in [name for name in os.environ if name.startswith(("DATABASE_", "SQLITE_", "TRANSACTION_", "FLASK_"))]:
+for name in ("LOG_LEVEL", "MAX_CONTENT_LENGTH", "SECRET_KEY", "TRUSTED_PROXIES", "WEB_CONCURRENCY"):
+    os.environ.pop(name, None)
+for name in [name for name in os.environ if name.startswith(("DATABASE_", "FLASK_", "SQLITE_", "TRANSACTION_"))]:
     del os.environ[name]
-os.environ.pop("SECRET_KEY", None)
 os.environ["PYTHON_DOTENV_DISABLED"] = "1"
 # {% if cookiecutter.tasks %}
 for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
