@@ -57,9 +57,10 @@ def installed_python(version: str) -> Path:
     found = shutil.which(f"python{version}")
     if found and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
         return Path(found)
-    versions = Path(subprocess.run(["pyenv", "root"], capture_output=True, text=True, check=False).stdout.strip())
-    for python in sorted(versions.glob(f"versions/{version}.*/bin/python")) if shutil.which("pyenv") else ():
-        return python
+    if shutil.which("pyenv"):
+        root = subprocess.run(["pyenv", "root"], capture_output=True, text=True, check=True).stdout.strip()
+        for python in sorted(Path(root).glob(f"versions/{version}.*/bin/python")):
+            return python
     pytest.skip(f"no Python {version} on the PATH or in pyenv")
 
 

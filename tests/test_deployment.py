@@ -186,6 +186,8 @@ def test_the_services_find_each_other(bake: Bake, answers: Answers) -> None:
                 assert "healthcheck" in services[name]
             else:
                 assert (name, needed["condition"]) == ("migrate", "service_completed_successfully")
+    (start,) = re.findall(r"^# .*: (docker compose .*)$", text, re.MULTILINE)
+    assert f"\n{start}\n" in (project / "README.md").read_text()
     assert secrets["SECRET_KEY"] == services["app"]["environment"]["SECRET_KEY"]
     check_addresses(services, answers)
     check_commands(services, project, answers)

@@ -18,6 +18,7 @@ from tests.conftest import Bake
 from tests.matrix import ALL, PAIRWISE, Answers, expected_files, named
 from tests.servers import database_on
 from tests.serving import get, serving
+from tests.test_readme import section
 
 OTHERS = [answers for answers in ALL if answers not in PAIRWISE]
 GROUPS = [pytest.param(PAIRWISE, marks=pytest.mark.daily), *(OTHERS[number::8] for number in range(8))]
@@ -79,10 +80,18 @@ def test_every_project_has_its_files_and_is_clean(generate: Bake, group: list[An
         assert files(project) == expected_files(answers), answers
         for name in files(project):
             check_text(name, (project / name).read_text(), answers)
+        for name in files_that_the_readme_names(project):
+            assert (project / name).exists(), f"{name} with {named(answers)}"
 
     # All at once: it takes less time than to start ruff for each.
     run_module("ruff", "check", "--no-cache", cwd=project.parent)
     run_module("ruff", "format", "--no-cache", "--check", cwd=project.parent)
+
+
+def files_that_the_readme_names(project: Path) -> list[str]:
+    """Return the first column of its table of files, but what `make setup` writes."""
+    rows = re.findall(r"^\| (`.*?) \|", section(project, "Where things are"), re.MULTILINE)
+    return [name for row in rows for name in re.findall(r"`(.*?)`", row) if name != ".env"]
 
 
 def check_text(name: str, text: str, answers: Answers) -> None:
@@ -94,6 +103,10 @@ def check_text(name: str, text: str, answers: Answers) -> None:
         assert not re.search(r"cookiecutter\.\w+ ?\}|\{\{|\}\}|\{%|%\}", text), where
         assert not re.search(r"\n\n\n\n", text), where
         assert not re.search(r"[ \t]\n", text.replace("\n \n", "\n")), where  # a diff has empty lines with a space
+    if name == ".cookiecutter.yml":
+        kept = yaml.safe_load(text)["default_context"]
+        said = {True: "yes", False: "no"}
+        assert {question: said.get(kept[question], kept[question]) for question in answers} == answers, where
     if name == "LICENSE":
         assert text.split()[0] == answers["license"].partition("-")[0], where
     if name not in (".cookiecutter.yml", "LICENSE"):
@@ -111,7 +124,10 @@ def test_a_project_is_typed_tested_migrated_and_served(bake: Bake, answers: Answ
     run_module("alembic", "upgrade", "head", cwd=project)
     run_module("alembic", "check", cwd=project)
     with serving(PYTHON, "-m", "flask", "run", cwd=project, SECRET_KEY="x") as port:
-        assert get(port, "/")[0] == 200
+        status, page = get(port, "/")
+        assert status == 200
+        for path in set(re.findall(r'href="([^"]*)"', page)) - {"/users/1"}:
+            assert get(port, path)[0] == 200, path
         assert get(port, "/users/1")[0] == 404
         assert get(port, "/openapi.json")[0] == (200 if answers["api"] == "yes" else 404)
 

@@ -47,7 +47,8 @@ def change(project: Path, diff: str) -> None:
 def install(project: Path) -> Path:
     """Give a project this environment in the place of its own."""
     (project / ".venv").mkdir()
-    (project / ".venv" / "bin").symlink_to(Path(sys.prefix) / "bin")
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (project / ".venv" / name).symlink_to(Path(sys.prefix) / name)
     (project / ".venv" / "installed").touch()
     return project
 
