@@ -55,6 +55,10 @@ def test_a_project_is_installed_served_and_keeps_its_rows(bake: Bake, tmp_path: 
     assert (project / ".env").stat().st_mode & 0o077 == 0
     run("make", "setup", python, cwd=project, variables=path)
     assert (project / ".env").read_text() == secret
+    with (project / ".env.example").open("a") as example:  # as a newer template may do
+        example.write("NEW_SECRET=\n")
+    run("make", "setup", python, cwd=project, variables=path)
+    assert re.fullmatch(re.escape(secret) + "NEW_SECRET=[0-9a-f]{64}\n", (project / ".env").read_text())
 
     with serving("make", "run", cwd=project, **path) as port:
         assert "app/models.py" in get(port, "/")[1]

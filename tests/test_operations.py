@@ -56,6 +56,7 @@ def test_gunicorn_does_not_start_with_unsafe_settings(bake: Bake, variables: dic
     done = run(PYTHON, "-m", "gunicorn", "--bind", "127.0.0.1:0", cwd=bake(), ok=False, variables=variables)
 
     assert message.replace("***", "h/d") in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_each_request_is_a_line_of_json_with_an_id(bake: Bake) -> None:
@@ -139,6 +140,20 @@ def test_a_database_that_never_answers_is_503_within_seconds(bake: Bake, scheme:
                 assert int(error.value.headers["Retry-After"]) > 0
 
     assert "p4ssw0rd" not in log.read_text()
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
+def test_migrations_say_in_a_line_that_the_database_is_away(bake: Bake, scheme: str) -> None:
+    url = f"{scheme}://ada:p4ssw0rd@127.0.0.1:1/shop"
+
+    done = run(
+        PYTHON, "-m", "alembic", "upgrade", "head", cwd=bake(database=scheme), ok=False, variables={"DATABASE_URL": url}
+    )
+
+    told = done.stdout + done.stderr
+    assert re.search(r"127\.0\.0\.1:1/shop cannot be used: .*: start it, or correct DATABASE_URL\.", told)
+    assert "Traceback" not in told
+    assert "p4ssw0rd" not in told
 
 
 def doctor(project: Path, *, ok: bool, **variables: str) -> dict[str, str]:

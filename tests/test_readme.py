@@ -97,7 +97,7 @@ def test_a_new_column_as_the_readme_tells_it(installed: Path) -> None:
 
     follow(installed, walk[walk.index("Then write") :])
 
-    run("make", "lint", cwd=installed)
+    run("make", "lint", "test", cwd=installed)
 
 
 def add_column(project: Path) -> None:

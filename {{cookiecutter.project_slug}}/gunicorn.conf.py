@@ -5,9 +5,12 @@ In the environment, `PORT` is the port that the world reaches (without it: 8000,
 """
 
 import os
+import sys
 from pathlib import Path
 
+from click import ClickException
 from dotenv import load_dotenv
+from gunicorn.arbiter import Arbiter
 from gunicorn.workers.gthread import ThreadWorker
 
 load_dotenv(Path(__file__).parent / ".env")
@@ -31,13 +34,21 @@ control_socket_disable = True
 
 
 class DrainingWorker(ThreadWorker):
-    """A worker that stops without cutting off anybody: it takes those who wait at the door, and closes it.
+    """A worker that stops without cutting off anybody, and says in one line why it does not start."""
 
-    By itself it listens until its last answer is sent, and resets the connections that were made meanwhile.
-    """
+    def load_wsgi(self) -> None:
+        """Make the app; with a setting that cannot work, end."""
+        try:
+            super().load_wsgi()
+        except ClickException as error:
+            self.log.error("%s", error.message)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Begin to accept connections, or stop."""
+        """Begin to accept connections, or stop: take those who wait at the door, and close it.
+
+        By itself it listens until its last answer is sent, and resets the connections that were made meanwhile.
+        """
         super().set_accept_enabled(enabled)
         if not (enabled or self.alive):
             for listener in self.sockets:

@@ -48,8 +48,8 @@ def init_app(app: Flask) -> None:
     # Around the whole app: the answers that Werkzeug makes have them too, and a request pays a microsecond or two.
     def answer_with_headers(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         def start(status: str, headers: list[tuple[str, str]], error: Any = None) -> Any:
-            own = lower.keys() & {name.lower() for name, _ in headers}
-            headers += [pair for name, pair in lower.items() if name not in own] if own else every
+            own = [name.lower() for name, _ in headers]
+            headers += every if lower.keys().isdisjoint(own) else [lower[name] for name in lower if name not in own]
             if environ["wsgi.url_scheme"] == "https":
                 headers.append(STRICT_TRANSPORT_SECURITY)
             return start_response(status, headers, error)

@@ -1,4 +1,4 @@
-"""The tasks, which a worker runs in the background: Celery, with a transaction for each. Write yours at the end."""
+"""The tasks, which a worker runs in the background: Celery, with a transaction for each. Write yours at the end, and their imports here."""
 
 import os
 import re
@@ -92,12 +92,13 @@ def examine_queue() -> tuple[Literal["ok", "problem", "not checked"], str]:
     """Return whether tasks can be queued, and what to say of it."""
     if celery_app.conf.task_always_eager:
         return "not checked", "CELERY_BROKER_URL is not set: tasks run at once in the process that queues them"
+    shown = celery_app.conf.broker_url
     with celery_app.connection_for_write(connect_timeout=3) as connection:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
         except (OperationalError, OSError) as error:
-            return "problem", f"{connection.as_uri()}: {error}: start it, or correct CELERY_BROKER_URL"
-        return "ok", f"{connection.as_uri()} answers"
+            return "problem", f"{shown}: {str(error).rstrip('.')}: start it, or correct CELERY_BROKER_URL"
+        return "ok", f"{shown} answers"
 
 
 @worker_init.connect

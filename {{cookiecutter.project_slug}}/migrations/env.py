@@ -9,6 +9,7 @@ from alembic import context
 from alembic.util import CommandError
 from click import ClickException
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from migrations.autogenerate import edit_migration, render_item
 
@@ -21,6 +22,19 @@ except ClickException as error:  # a setting that cannot work
 SQLITE = engine.dialect.name == "sqlite"
 PATIENCE = 3600
 """How long to wait for another process that migrates the same database, in seconds."""
+
+
+def connect() -> Connection:
+    """Return a connection to the database.
+
+    :raises alembic.util.CommandError: in one line, if there is none to be had.
+    """
+    try:
+        return engine.connect()
+    except DBAPIError as error:
+        shown = engine.url.set(query={}).render_as_string()  # the query may hold a password
+        reason = str(error.orig).partition("\n")[0]
+        raise CommandError(f"{shown} cannot be used: {reason}: start it, or correct DATABASE_URL.") from error
 
 
 @contextmanager
@@ -108,7 +122,7 @@ if context.config.cmd_opts is not None:  # the command line: show each step
 if context.is_offline_mode():
     run_migrations(dialect_name=engine.dialect.name, literal_binds=True)
 else:
-    with engine.connect() as connection, foreign_keys_off(connection):
+    with connect() as connection, foreign_keys_off(connection):
         connection.execution_options(sqlite_begin="IMMEDIATE")
         with locked(connection):
             run_migrations(connection=connection)
