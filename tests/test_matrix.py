@@ -126,7 +126,7 @@ def test_a_project_is_typed_tested_migrated_and_served(bake: Bake, answers: Answ
     with serving(PYTHON, "-m", "flask", "run", cwd=project, SECRET_KEY="x") as port:
         status, page = get(port, "/")
         assert status == 200
-        for path in set(re.findall(r'href="([^"]*)"', page)) - {"/users/1"}:
+        for path in set(re.findall(r'href="(/[^"]*)"', page)) - {"/users/1"}:
             assert get(port, path)[0] == 200, path
         assert get(port, "/users/1")[0] == 404
         assert get(port, "/openapi.json")[0] == (200 if answers["api"] == "yes" else 404)
