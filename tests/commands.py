@@ -39,9 +39,14 @@ def environment(**variables: str) -> dict[str, str]:
 def run(
     *command: str | Path, cwd: Path, ok: bool = True, variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in `cwd` and return what it printed; fail, with that, if its exit code is not as expected."""
+    """Run a command in `cwd` and return what it printed; fail if its exit code is not as expected, or after ten minutes."""
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=environment(**(variables or {})), capture_output=True, text=True
+        [str(part) for part in command],
+        cwd=cwd,
+        env=environment(**(variables or {})),
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert (done.returncode == 0) is ok, f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done

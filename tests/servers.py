@@ -16,6 +16,8 @@ ADMINISTRATORS = {
 }
 """Who may create databases, and where."""
 
+SERVERS = {"postgresql": "postgresql", "mysql": "mariadb"}
+"""The server for the answer to the question `database`."""
 
 BROKERS = {
     "redis": os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"),

@@ -18,13 +18,12 @@ from sqlalchemy import make_url
 from tests.commands import PYTHON, environment, run
 from tests.conftest import Bake
 from tests.matrix import ALL, Answers, named
-from tests.servers import ADMINISTRATORS, database_on, drop_databases, require
+from tests.servers import ADMINISTRATORS, SERVERS, database_on, drop_databases, require
 from tests.serving import get, serving
 from tests.test_readme import install
 
 WORKFLOW = ".github/workflows/ci.yml"
 IMAGES = {"postgresql": "postgres:17", "mysql": "mariadb:11.8"}
-SERVERS = {"postgresql": "postgresql", "mysql": "mariadb"}
 
 
 def with_answers(**wanted: str) -> list[Answers]:

@@ -16,7 +16,7 @@ import yaml
 from tests.commands import PYTHON, check_project, run, run_module
 from tests.conftest import Bake
 from tests.matrix import ALL, PAIRWISE, Answers, expected_files, named
-from tests.servers import database_on
+from tests.servers import SERVERS, database_on
 from tests.serving import get, serving
 from tests.test_readme import section
 
@@ -132,7 +132,6 @@ def test_a_project_is_typed_tested_migrated_and_served(bake: Bake, answers: Answ
         assert get(port, "/openapi.json")[0] == (200 if answers["api"] == "yes" else 404)
 
 
-SERVERS = {"postgresql": "postgresql", "mysql": "mariadb"}
 # What uses the database: all of it, and nothing.
 ON_SERVERS = [
     answers
