@@ -55,7 +55,8 @@ def _is_over(context: Any) -> bool:
 
 def request_context() -> Any:
     """Return the context of the current request; None outside requests."""
-    return _request_context.get() if has_request_context() else None
+    context = _request_context.get(None)
+    return context if _request_context is not _app_context or has_request_context() else None
 
 
 def in_request() -> bool:

@@ -15,7 +15,7 @@ from werkzeug.local import LocalProxy
 
 from app.config import database_url
 from app.contexts import around_teardown, current_scope, note_nested_contexts
-from app.engines import before_transaction, make_engine
+from app.engines import make_engine
 from app.savepoints import SavepointSession
 
 
@@ -30,7 +30,10 @@ class flask_scoped_session(scoped_session[Session]):  # noqa: N801 (the name of 
         """Make sessions with `session_factory`, and call `init_app(app)` if there is an app already."""
         super().__init__(cast("sessionmaker[Session]", session_factory), scopefunc=current_scope)
         # Held weakly: an id can come again, and then a new request would find the session of an old one.
-        self.registry.registry = WeakKeyDictionary()
+        self.sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
+        self.registry.registry = self.sessions
+        # Whether there is any is asked in each request, also if it needs none.
+        self._any: dict[Any, Session] = vars(self.sessions)["data"]
         if app is not None:
             self.init_app(app)
 
@@ -39,29 +42,31 @@ class flask_scoped_session(scoped_session[Session]):  # noqa: N801 (the name of 
         app.extensions["scoped_session"] = self
 
         def teardown_then_remove(teardown: Callable[..., None], *args: Any) -> None:
-            began = self.existing() is not None
+            before = current_scope() if self._any else None
+            began = before is not None and before in self.sessions
             try:
                 teardown(*args)
             finally:
-                left = self.existing()
+                scope = (before or current_scope()) if self._any else None
+                left = None if scope is None else self.sessions.get(scope)
                 if left is not None:
                     try:
                         if left.in_transaction():
                             app.extensions.get("before_rollback", _nothing)(left, began, args[-1] if args else None)
                     finally:
-                        self.remove()
+                        self.sessions.pop(scope, None)
+                        left.close()
 
         note_nested_contexts(app)
         around_teardown(app, teardown_then_remove)
 
     def existing(self) -> Session | None:
         """Return the session of the current scope; None if there is none yet."""
-        sessions: WeakKeyDictionary[Any, Session] = self.registry.registry
-        return sessions.get(current_scope()) if sessions else None
+        return self.sessions.get(current_scope()) if self._any else None
 
     def remove(self) -> None:
         """Close the session of the current scope, if there is one; what it has not committed is rolled back."""
-        removed = self.registry.registry.pop(current_scope(), None)
+        removed = self.sessions.pop(current_scope(), None)
         if removed is not None:
             removed.close()
 
@@ -87,8 +92,6 @@ current_session = cast("scoped_session[Session]", LocalProxy(_scoped_session_of_
 
 
 engine = make_engine(database_url())
-# What is known of the transaction that a connection is in: it ends with it.
-before_transaction(engine, "do_begin", lambda connection: connection.info.update(transaction={}))
 session_factory = sessionmaker(engine, class_=SavepointSession)
 session = flask_scoped_session(session_factory)
 
@@ -100,9 +103,9 @@ def _leave_connections_to_parent() -> None:
 
     The parent's are kept, unused, until the child ends: closing one here would end the parent's too.
     """
-    _of_the_parent.append((engine.pool, dict(session.registry.registry)))
+    _of_the_parent.append((engine.pool, dict(session.sessions)))
     engine.dispose(close=False)
-    session.registry.registry.clear()
+    session.sessions.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from app.contexts import SAFE_METHODS, current_scope, request_context, stored_session
@@ -62,18 +62,15 @@ def note_unhandled() -> None:
 
 if engine.dialect.name == "sqlite":
 
-    @event.listens_for(session_factory, "after_transaction_create")
-    def _choose_begin(begun: Session, transaction: SessionTransaction) -> None:
+    @event.listens_for(session_factory, "after_begin")
+    def _choose_begin(begun: Session, transaction: SessionTransaction, connection: Connection) -> None:
         """Take SQLite's only write lock at once where the transaction may write; let the others wait, not fail.
 
         A transaction that has read and then writes is refused if another has written meanwhile
         (https://www.sqlite.org/isolation.html, SQLITE_BUSY_SNAPSHOT).
         """
-        if transaction.parent is None:
-            may_write = "block" in begun.info or _may_write(begun)
-            if may_write or "sqlite_begin" in begun.execution_options:
-                mode = {"sqlite_begin": "IMMEDIATE" if may_write else "DEFERRED"}
-                begun.execution_options = begun.execution_options.union(mode)
+        if transaction.parent is None and ("block" in begun.info or _may_write(begun)):
+            connection.info["transaction"]["begin"] = "IMMEDIATE"
 
 
 def _may_write(begun: Session) -> bool:
@@ -81,9 +78,9 @@ def _may_write(begun: Session) -> bool:
     context = request_context()
     if context is None or (context.request.method in SAFE_METHODS and not _is_repeated(context)):
         return False
-    if current_scope() is not context or session.registry.registry.get(context) is not begun:
+    if current_scope() is not context or session.sessions.get(context) is not begun:
         return False  # a session of a nested context, of a stream, or of the app's own making
-    decision = current_decision()
+    decision: Decision | None = getattr(context, "decision", None)
     if decision is None:  # a URL converter, before the request is dispatched; or a copy of its context, after
         return "app.dispatched" not in context.request.environ
     return not (decision.made or decision.commit_failed)

@@ -21,10 +21,21 @@ POOL: dict[str, Any] = {
 
 
 def make_engine(url: URL) -> Engine:
-    """Return the engine for `url`, with the settings this app relies on."""
-    if url.get_backend_name() == "sqlite":
-        return _make_sqlite_engine(url)
+    """Return the engine for `url`, with the settings this app relies on.
 
+    `info["transaction"]` of a connection is what is known of the transaction that it is in, and ends with it.
+    """
+    engine = _make_sqlite_engine(url) if url.get_backend_name() == "sqlite" else _make_server_engine(url)
+
+    def forget(connection: PoolProxiedConnection) -> None:
+        connection.info["transaction"] = {}
+
+    before_transaction(engine, "do_begin", forget)
+    return engine
+
+
+def _make_server_engine(url: URL) -> Engine:
+    """Return the engine for PostgreSQL, MySQL or MariaDB."""
     # A server that is away is an error after seconds, unless the URL says otherwise.
     connect: dict[str, Any] = {} if "connect_timeout" in url.query else {"connect_timeout": 3}
     options = {**POOL, "pool_pre_ping": True, "connect_args": connect}
@@ -78,15 +89,14 @@ def _make_sqlite_engine(url: URL) -> Engine:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA foreign_keys = ON")
 
-    def begin(
-        cursor: sqlite3.Cursor, _statement: str, _parameters: Any, context: ExecutionContext | None = None
-    ) -> None:
+    def begin(cursor: sqlite3.Cursor, _statement: str, _parameters: Any, context: ExecutionContext) -> None:
         """Begin the transaction with its first statement, not with the first of the driver's choice."""
         if cursor.connection.in_transaction:
             return
-        options = context.root_connection.get_execution_options() if context is not None else {}
+        options = context.root_connection.get_execution_options()
         if options.get("isolation_level") != "AUTOCOMMIT":
-            cursor.connection.execute(f"BEGIN {options.get('sqlite_begin', 'DEFERRED')}")
+            mode = context.root_connection.info["transaction"].get("begin") or options.get("sqlite_begin", "DEFERRED")
+            cursor.connection.execute(f"BEGIN {mode}")
 
     commit = sqlite_engine.dialect.do_commit
 

@@ -48,8 +48,13 @@ def init_app(app: Flask) -> None:
     # Around the whole app: the answers that Werkzeug makes have them too, and a request pays a microsecond or two.
     def answer_with_headers(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         def start(status: str, headers: list[tuple[str, str]], error: Any = None) -> Any:
-            own = [name.lower() for name, _ in headers]
-            headers += every if lower.keys().isdisjoint(own) else [lower[name] for name in lower if name not in own]
+            for name, _ in headers:
+                if name.lower() in lower:
+                    own = {name.lower() for name, _ in headers}
+                    headers += [header for name, header in lower.items() if name not in own]
+                    break
+            else:
+                headers += every
             if environ["wsgi.url_scheme"] == "https":
                 headers.append(STRICT_TRANSPORT_SECURITY)
             return start_response(status, headers, error)

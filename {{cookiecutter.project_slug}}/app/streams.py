@@ -19,9 +19,9 @@ def keep_session(response: Response) -> None:
     app: Flask = cast("Any", current_app)._get_current_object()
     stream = Stream()
     stream.context_of_request = request_context()  # `stream_with_context` pushes it again
-    kept = session.registry.registry.pop(current_scope(), None)
+    kept = session.sessions.pop(current_scope(), None)
     if kept is not None:
-        session.registry.registry[stream] = kept
+        session.sessions[stream] = kept
     if response.is_streamed and (not response.direct_passthrough or isgenerator(response.response)):
         response.response = _pieces(app, stream, response.response)
         next(response.response)

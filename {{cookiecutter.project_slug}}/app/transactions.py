@@ -12,6 +12,7 @@ What happens to a request, in order:
 An error that comes from a conflict leaves this at any point before the commit, and the request begins again at 1.
 """
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -45,6 +46,8 @@ from app.uncommitted import report_uncommitted, writes_of
 P = ParamSpec("P")
 R = TypeVar("R")
 
+logger = logging.getLogger(__package__)  # that of the application, without the way through `current_app`
+
 __all__ = ["attempts", "init_app", "on_commit", "session_commit", "set_rollback", "transaction"]
 
 
@@ -70,11 +73,13 @@ def session_commit(response: Response) -> Response:
         return response
     reason = _reason_to_roll_back(response, current_decision() or Decision())
     if reason is not None:
-        current_app.logger.debug("rollback because of %s", reason)
+        logger.debug("rollback because of %s", reason)
         _roll_back(current)
         return response
-    current_app.logger.debug("commit")
+    logger.debug("commit")
     try:
+        if response.headers.getlist("Location"):
+            response.get_wsgi_headers(request.environ)  # one that is no URL fails here, not after the commit
         _commit(current)
     except BaseException:
         current.rollback()
@@ -140,13 +145,11 @@ def _dispatch(full_dispatch_request: Callable[..., Response], *context: Any) -> 
     """
     decision = await_response()
     response = full_dispatch_request(*context)
-    if response.headers.getlist("Location"):
-        response.get_wsgi_headers(request.environ)  # one that is no URL must fail before the commit
     try:
         session_commit(response)
     except Exception as error:  # noqa: BLE001 (every error is answered)
         decision.commit_failed = True
-        current_app.logger.debug("rollback because the commit failed: %s", error)
+        logger.debug("rollback because the commit failed: %s", error)
         _close(response)
         forget_answer(decision.stored_session)
         response = session_commit(_answer_failed_commit(error, decision.stored_session, *context))
@@ -171,7 +174,7 @@ def _close(response: Response) -> None:
     try:
         response.close()
     except Exception:
-        current_app.logger.exception("the response that could not be committed failed to close")
+        logger.exception("the response that could not be committed failed to close")
 
 
 def _answer_failed_commit(error: Exception, stored_session: dict[str, Any] | None, *context: Any) -> Response:
@@ -209,7 +212,7 @@ def _lock_first(begun: Session, transaction: SessionTransaction, connection: Con
     attempt = current_attempt()
     if attempt is None or transaction.parent is not None:
         return
-    if session.registry.registry.get(request_context()) is begun:
+    if session.sessions.get(request_context()) is begun:
         attempt.others -= 1
         if attempt.number > 2 and not attempt.others:
             lock_first(connection, attempt.follows)

@@ -70,9 +70,10 @@ class Runner(FlaskCliRunner):
 
 def commit_arranged() -> None:
     """Commit the test's own session, of the thread and of a context that the test has pushed."""
-    sessions = app_db.session.registry.registry
-    for arranged in {app_db.session.existing(), sessions.get(threading.current_thread())} - {None}:
-        arranged.commit()
+    sessions = app_db.session.sessions
+    for arranged in {app_db.session.existing(), sessions.get(threading.current_thread())}:
+        if arranged is not None:
+            arranged.commit()
 
 
 APPS = Apps(Client, Runner)
