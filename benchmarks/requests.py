@@ -1,10 +1,11 @@
 """What a request costs: the whole WSGI call of a generated app, beside its peers in the same run.
 
-    python benchmarks/requests.py [--url postgresql://…] [--rounds 40] [--requests 100]
+    python benchmarks/requests.py [--url postgresql://…] [--rounds 100] [--requests 100]
 
 Each contender runs in a process of its own on a database of its own, with its stock settings, and answers the same
 requests: one without database, one that reads a row, one that inserts a row. The rounds of the contenders take turns, so
-that a busy machine is busy for all of them; what counts is the median of the rounds, and the ratio to plain SQLAlchemy.
+that a busy machine is busy for all of them. What counts is the median of the rounds, and the median of what each round
+cost more than the same round of plain SQLAlchemy; on a server the app is compared to that with its own engine settings.
 """
 
 import argparse
@@ -252,8 +253,8 @@ def contend(name: str) -> None:
         assert set(statuses) == {"200 OK"}, set(statuses)
 
 
-def measure(url: str, rounds: int, requests: int) -> dict[tuple[str, str], float]:
-    """Return the median of the microseconds that a request takes, by contender and kind."""
+def measure(url: str, rounds: int, requests: int) -> dict[tuple[str, str], list[float]]:
+    """Return the microseconds that a request takes in each round, by contender and kind."""
     names = list(CONTENDERS)
     names.remove("hand-written, settings alike" if url.startswith("sqlite") else "generated app, NORMAL")
     processes = {}
@@ -287,22 +288,26 @@ def measure(url: str, rounds: int, requests: int) -> dict[tuple[str, str], float
                 found.setdefault((name, kind), []).append(run(name, kind, requests))
     for process in processes.values():
         process.communicate()
-    return {key: statistics.median(times) for key, times in found.items()}
+    return found
 
 
-def report(title: str, found: dict[tuple[str, str], float]) -> None:
+def report(title: str, found: dict[tuple[str, str], list[float]]) -> None:
     """Print a table."""
     print(f"\n{title}\n\n{'':30}" + "".join(f"{kind:>18}" for kind in KINDS))
     for name in dict.fromkeys(name for name, _ in found):
         cells = []
         for kind in KINDS:
-            time_taken = found.get((name, kind))
-            if time_taken is None:
+            times = found.get((name, kind))
+            if times is None:
                 cells.append("")
-            elif kind == "idle":
-                cells.append(f"{time_taken:.1f} us {time_taken - found['bare Flask', kind]:+.1f}")
-            else:
-                cells.append(f"{time_taken:.0f} us x{time_taken / found['hand-written', kind]:.2f}")
+                continue
+            alike = name == "generated app" and ("hand-written, settings alike", kind) in found
+            base = "bare Flask" if kind == "idle" else "hand-written, settings alike" if alike else "hand-written"
+            rounds = list(zip(times, found[base, kind], strict=True))
+            more = statistics.median(time - other for time, other in rounds)
+            ratio = statistics.median(time / other for time, other in rounds)
+            taken = statistics.median(times)
+            cells.append(f"{taken:.1f} us {more:+.1f}" if kind == "idle" else f"{taken:.0f} us x{ratio:.2f}")
         print(f"{name:30}" + "".join(f"{cell:>18}" for cell in cells))
 
 
@@ -310,7 +315,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", help="an empty database of a server, instead of SQLite files")
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--requests", type=int, default=100)
     parser.add_argument("--contend", help=argparse.SUPPRESS)
     options = parser.parse_args()

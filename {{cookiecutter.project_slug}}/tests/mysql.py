@@ -213,20 +213,26 @@ class MySQL(Server):
             self.statements = self._count()[0]
 
     def _written(self, *, thorough: bool) -> tuple[list[str], int]:
-        """Return the tables into which something was inserted, also what was rolled back, and the number of the last one."""
+        """Return the tables into which something was inserted, also what was rolled back, and the number of the last one.
+
+        If that is `thorough`, each table is looked at, and the notes begin anew: nobody knows what the old ones are worth.
+        """
+        if thorough:
+            self._fetch("TRUNCATE TABLE written")
+            return sorted(self._numbered() | set(filter(self._has_rows, self.watched))), 0
         query = f"""SELECT (SELECT auto_increment - 1 FROM information_schema.tables
             WHERE table_schema = '{self.kit}' AND table_name = 'written'), COUNT(*), GROUP_CONCAT(DISTINCT name)
             FROM written WHERE id > {self.inserts}"""
         inserts, noted, names = self._fetch(query)[0]
         tables = set(names.split(",")) if names else set()
-        if thorough or inserts - self.inserts != noted:
-            numbered = (
-                "SELECT table_name FROM information_schema.tables WHERE table_schema = '{}' AND auto_increment > 1"
-            )
-            tables |= {name for (name,) in self._fetch(numbered.format(self.name))}
-        if thorough:
-            tables |= set(filter(self._has_rows, self.watched))
+        if inserts - self.inserts != noted:
+            tables |= self._numbered()
         return sorted(tables & self.watched), inserts
+
+    def _numbered(self) -> set[str]:
+        """Return the tables that have given an id, also to a row that is gone."""
+        query = f"SELECT table_name FROM information_schema.tables WHERE table_schema = '{self.name}' AND auto_increment > 1"
+        return {name for (name,) in self._fetch(query)} & self.watched
 
     def _fetch(self, statement: str) -> Any:
         """Send a statement and return its rows."""
