@@ -13,7 +13,7 @@ from app.transactions import attempts, on_commit, transaction
 from flask import request
 from rules.conftest import Page, Thing, names, size
 from sqlalchemy import select, text, update
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 
@@ -572,3 +572,113 @@ def test_a_request_with_other_connections_locks_nothing_first(app, client) -> No
     assert client.post("/rule").status_code == 503
     assert len(runs) == 10
     assert size() == 10
+
+
+def test_a_request_within_a_request_does_not_undo_that_the_outer_one_has_committed(app, client) -> None:
+    runs = []
+    app.add_url_rule("/inner", view_func=lambda: "")
+
+    @app.post("/rule")
+    def view():
+        runs.append(1)
+        session.add(Thing(name=f"box {len(runs)}"))
+        session.commit()
+        app.test_client().get("/inner")
+        raise OperationalError("", {}, sqlite_busy())
+
+    assert client.post("/rule").status_code == 503
+    assert names() == ["box 1"]
+
+
+@pytest.mark.parametrize("error", [IntegrityError("", {}, Exception("taken")), ValueError()])
+def test_what_follows_a_conflict_is_repeated_only_if_it_may_come_from_it(app, client, error) -> None:
+    runs = []
+
+    @app.post("/rule")
+    def view():
+        runs.append(1)
+        request.environ["app.attempt"].lost = len(runs) == 1
+        raise error
+
+    client.post("/rule")
+
+    assert len(runs) == (2 if isinstance(error, IntegrityError) else 1)
+
+
+def test_the_next_attempt_has_lost_nothing_yet(app, client) -> None:
+    runs = []
+
+    @app.post("/rule")
+    def view():
+        runs.append(1)
+        if len(runs) == 1:
+            request.environ["app.attempt"].lost = True
+            raise OperationalError("", {}, sqlite_busy())
+        raise IntegrityError("", {}, Exception("taken"))
+
+    client.post("/rule")
+
+    assert len(runs) == 2
+
+
+def test_each_attempt_has_an_environ_of_its_own(app, client) -> None:
+    seen = []
+
+    @app.post("/rule")
+    def view():
+        seen.append("app.noted" in request.environ)
+        request.environ["app.noted"] = True
+        if len(seen) < 3:
+            raise OperationalError("", {}, sqlite_busy())
+        return ""
+
+    assert client.post("/rule").status_code == 200
+    assert seen == [False] * 3
+
+
+@pytest.mark.parametrize("sign", [{"wsgi.input_terminated": True}, {"HTTP_TRANSFER_ENCODING": "chunked"}])
+def test_a_body_is_kept_for_the_next_attempt_by_whatever_sign_the_server_gives(app, client, sign) -> None:
+    seen = []
+
+    @app.post("/rule")
+    def view():
+        seen.append(request.environ["wsgi.input"].read(4))
+        if len(seen) == 1:
+            raise OperationalError("", {}, sqlite_busy())
+        return ""
+
+    environ = {"CONTENT_LENGTH": "", "wsgi.input_terminated": "", **sign}
+    assert client.post("/rule", input_stream=io.BytesIO(b"body"), environ_overrides=environ).status_code == 200
+    assert seen == [b"body", b"body"]
+
+
+def test_the_end_of_a_savepoint_is_no_commit_that_forbids_a_repetition(app, client) -> None:
+    runs = []
+
+    @app.post("/rule")
+    def view():
+        runs.append(1)
+        with session.begin_nested():
+            session.execute(text("UPDATE things SET size = size + 1"))
+        if len(runs) == 1:
+            raise OperationalError("", {}, sqlite_busy())
+        return ""
+
+    assert client.post("/rule").status_code == 200
+    assert size() == 1
+
+
+def test_a_change_to_what_the_client_has_not_seen_is_not_repeated(app, client) -> None:
+    runs = []
+    with Session(engine) as own:
+        own.add(Page(text="first"))
+        own.commit()
+
+    @app.post("/rule")
+    def view():
+        runs.append(1)
+        session.get(Page, 1).update(version=99, text="second")
+        return ""
+
+    assert client.post("/rule").status_code == 409
+    assert len(runs) == 1

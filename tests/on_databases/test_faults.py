@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from app.db import engine, session
 from app.transactions import on_commit, transaction
-from flask import Response, abort, g, redirect, stream_with_context
+from flask import Response, abort, copy_current_request_context, g, redirect, request, stream_with_context
 from rules.conftest import Thing, kill, names, size
 from rules.test_conflicts import conflict_once, sqlite_busy
 from sqlalchemy import insert, select, text, update
@@ -407,3 +407,85 @@ def test_a_commit_that_is_refused_leaves_its_connection_in_no_transaction() -> N
     assert session.scalar(select(Thing.size).where(Thing.id == 1)) in (0, 1)
     session.remove()
     assert size() == (0 if engine.name == "postgresql" else 1)
+
+
+def test_many_rows_at_once_are_one_transaction(app, client) -> None:
+    @app.post("/rule")
+    def view():
+        session.execute(insert(Thing), [{"name": "first", "size": 0}, {"name": "second", "size": 0}])
+        return "", 409
+
+    assert client.post("/rule").status_code == 409
+    assert names() == []
+
+
+@pytest.mark.skipif(engine.name != "postgresql", reason="for PostgreSQL: a function that writes")
+def test_what_a_select_has_written_is_committed(app, client) -> None:
+    app.add_url_rule("/rule", view_func=lambda: str(session.scalar(text("SELECT lo_create(0)"))))
+
+    made = client.get("/rule").text
+
+    with Session(engine) as own:
+        assert own.scalar(text(f"SELECT lo_unlink({made})")) == 1
+        own.commit()
+
+
+@servers_only
+def test_an_unknown_commit_is_not_repeated_after_a_conflict_that_the_view_has_swallowed(app, client) -> None:
+    runs = []
+
+    @app.post("/rule")
+    def view():
+        runs.append(1)
+        Thing(name=f"run {len(runs)}").save()
+        request.environ["app.attempt"].lost = True
+        kill(session.connection())
+        return ""
+
+    assert client.post("/rule").status_code >= 500
+    assert len(runs) == 1
+
+
+def test_an_error_that_was_answered_does_not_explain_what_a_teardown_loses(app, client, caplog) -> None:
+    @app.teardown_request
+    def write(_error):
+        Thing(name="late").save()
+
+    @app.post("/rule")
+    def view():
+        session.scalar(select(Thing.size))
+        raise LookupError
+
+    assert client.post("/rule").status_code == 500
+    assert "Discarded what nobody has committed: INSERT INTO things" in caplog.text
+
+
+def test_a_copied_context_that_loses_a_write_raises_in_tests(app, client) -> None:
+    app.testing = True
+
+    @app.post("/rule")
+    def view():
+        with pytest.raises(RuntimeError, match="INSERT INTO things"):
+            copy_current_request_context(lambda: Thing(name="lost").save())()
+        return ""
+
+    assert client.post("/rule").status_code == 200
+
+
+def test_a_context_that_has_ended_keeps_no_session(app) -> None:
+    with app.app_context() as context:
+        session.scalar(select(Thing.size))
+
+    assert context not in session.sessions
+
+
+@pytest.mark.skipif(engine.name != "sqlite", reason="for SQLite")
+def test_who_says_how_a_transaction_begins_is_obeyed(app, client, begins) -> None:
+    @app.post("/rule")
+    def view():
+        session.connection(execution_options={"sqlite_begin": "EXCLUSIVE"})
+        Thing(name="box").save()
+        return ""
+
+    assert client.post("/rule").status_code == 200
+    assert begins == ["BEGIN EXCLUSIVE"]

@@ -42,13 +42,12 @@ class flask_scoped_session(scoped_session[Session]):  # noqa: N801 (the name of 
         app.extensions["scoped_session"] = self
 
         def teardown_then_remove(teardown: Callable[..., None], *args: Any) -> None:
-            before = current_scope() if self._any else None
-            began = before is not None and before in self.sessions
+            scope = current_scope() if self._any else None
+            began = scope is not None and scope in self.sessions
             try:
                 teardown(*args)
             finally:
-                scope = (before or current_scope()) if self._any else None
-                left = None if scope is None else self.sessions.get(scope)
+                left = self.sessions.get(scope := scope or current_scope()) if self._any else None
                 if left is not None:
                     try:
                         if left.in_transaction():

@@ -95,7 +95,8 @@ def _make_sqlite_engine(url: URL) -> Engine:
             return
         options = context.root_connection.get_execution_options()
         if options.get("isolation_level") != "AUTOCOMMIT":
-            mode = context.root_connection.info["transaction"].get("begin") or options.get("sqlite_begin", "DEFERRED")
+            chosen = context.root_connection.info["transaction"].get("begin", "DEFERRED")
+            mode = options.get("sqlite_begin", chosen)
             cursor.connection.execute(f"BEGIN {mode}")
 
     commit = sqlite_engine.dialect.do_commit

@@ -33,8 +33,9 @@ def test_an_answer_to_an_unexpected_error_has_them_too(app: Flask) -> None:
     assert HEADERS.items() <= dict(answer.headers).items()
 
 
-def test_a_view_may_set_its_own(app: Flask, client: FlaskClient) -> None:
-    app.add_url_rule("/framed", view_func=lambda: Response("", headers={"x-frame-options": "SAMEORIGIN"}))
+@pytest.mark.parametrize("name", ["X-Frame-Options", "x-frame-options"])
+def test_a_view_may_set_its_own(app: Flask, client: FlaskClient, name: str) -> None:
+    app.add_url_rule("/framed", view_func=lambda: Response("", headers={name: "SAMEORIGIN"}))
 
     assert client.get("/framed").headers.getlist("X-Frame-Options") == ["SAMEORIGIN"]
 
