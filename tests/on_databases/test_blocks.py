@@ -8,8 +8,9 @@ from app.db import engine, session, session_factory
 from app.transactions import transaction
 from flask import copy_current_request_context
 from rules.conftest import Page, Part, Thing, names
+from rules.test_conflicts import sqlite_busy
 from sqlalchemy import event, insert, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 
 def statements():
@@ -355,3 +356,38 @@ def test_a_version_is_counted() -> None:
         page.update(text="two")
 
     assert page.version == 2
+
+
+def test_each_block_of_a_session_that_was_there_before_commits() -> None:
+    session()
+
+    for name in ("first", "second"):
+        with transaction():
+            Thing(name=name).save()
+
+    session.rollback()
+    assert names() == ["first", "second"]
+
+
+def test_a_block_that_is_interrupted_is_rolled_back() -> None:
+    session()
+
+    with pytest.raises(KeyboardInterrupt), transaction():
+        Thing(name="box").save()
+        raise KeyboardInterrupt
+
+    assert not session().in_transaction()
+
+
+def test_a_function_within_another_transaction_runs_once() -> None:
+    runs = []
+
+    @transaction(attempts=3)
+    def inner():
+        runs.append(1)
+        raise OperationalError("", {}, sqlite_busy())
+
+    with pytest.raises(OperationalError), transaction():
+        inner()
+
+    assert len(runs) == 1

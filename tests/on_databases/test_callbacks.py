@@ -459,3 +459,14 @@ def test_the_sessions_of_others_are_not_meant(app, called) -> None:
     post(app, view)
 
     assert called == ["view", "mine"]
+
+
+def test_a_rollback_forgets_what_waited_before_any_work(app, called) -> None:
+    def view():
+        on_commit(lambda: called.append(1))
+        session.rollback()
+        Thing(name="box").save()
+        return ""
+
+    assert post(app, view).status_code == 200
+    assert called == []

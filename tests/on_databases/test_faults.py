@@ -489,3 +489,19 @@ def test_who_says_how_a_transaction_begins_is_obeyed(app, client, begins) -> Non
 
     assert client.post("/rule").status_code == 200
     assert begins == ["BEGIN EXCLUSIVE"]
+
+
+def test_a_response_that_fails_to_close_keeps_no_connection(app, client) -> None:
+    def fail():
+        session.scalar(select(Thing.size))
+        raise LookupError
+
+    @app.get("/rule")
+    def view():
+        response = Response("")
+        response.call_on_close(fail)
+        return response
+
+    with pytest.raises(LookupError):
+        client.get("/rule").close()
+    assert engine.pool.checkedout() == 0
