@@ -573,6 +573,16 @@ def test_a_write_that_a_savepoint_took_back_is_no_lost_work(app, client) -> None
     assert client.get("/savepoint").text == "done"
 
 
+def test_what_went_before_a_savepoint_that_was_taken_back_is_lost_work(app, caplog) -> None:
+    with app.app_context():
+        Thing(name="box").save()
+        with session.begin_nested() as savepoint:
+            Thing(name="bag").save()
+            savepoint.rollback()
+
+    assert "Discarded what nobody has committed: INSERT INTO things." in caplog.text
+
+
 def test_what_is_lost_is_said_once_and_without_its_savepoints(app, caplog) -> None:
     with app.app_context():
         for name in ("one", "two", "three"):

@@ -15,3 +15,12 @@ def test_a_body_is_recorded_as_it_is_read() -> None:
     assert body.read() == b"cdef"
     body.rewind()
     assert (body.read(), body.complete) == (b"abcdef", True)
+
+
+def test_a_body_that_was_too_long_once_stays_so() -> None:
+    body = RecordedBody(io.BytesIO(b"abcdefghi"), limit=6)
+
+    for size in (5, 3, 1):
+        body.read(size)
+
+    assert not body.complete
