@@ -69,6 +69,7 @@ def test_each_request_is_a_line_of_json_with_an_id(bake: Bake) -> None:
         with urlopen(request) as answer:
             assert answer.headers["X-Request-ID"] == "from-the-proxy"
         get(port, "/users/7")
+        get(port, "/readyz")
 
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     found, missing = (next(line for line in lines if line["path"] == path) for path in ("/users/1", "/users/7"))
@@ -86,6 +87,7 @@ def test_each_request_is_a_line_of_json_with_an_id(bake: Bake) -> None:
         "database_ms": 0,
     }
     assert missing["status"] == 404
+    assert {line["logger"] for line in lines} == {"app.requests"}, "a library tells more than people ask for"
     assert re.fullmatch("[0-9a-f]{16}", missing["request_id"])
     assert "hidden" not in log.read_text()
 

@@ -150,6 +150,8 @@ def _configure(level: str, *, debug: bool) -> None:
         handler.setFormatter(logging.Formatter("%(levelname)s %(message)s") if debug else JSONFormatter())
         logging.root.addHandler(handler)
         logging.root.setLevel(level)
+        # It names each of its plugins when /readyz first reads the migrations.
+        logging.getLogger("alembic.runtime.plugins").setLevel(max(logging.root.level, logging.WARNING))
     if debug:  # the development server has a line for each request too
         logging.getLogger("werkzeug").addFilter(lambda record: " HTTP/" not in record.getMessage())
 
