@@ -29,6 +29,11 @@ def await_response() -> Decision:
     return decision
 
 
+def request_decision() -> Decision | None:
+    """Return the decision about the session of the current request; None where no response decides."""
+    return getattr(request_context(), "decision", None)
+
+
 def current_decision() -> Decision | None:
     """Return the decision about the session of the current scope; None where no response decides."""
     return getattr(current_scope(), "decision", None)
@@ -78,9 +83,9 @@ def _may_write(begun: Session) -> bool:
     context = request_context()
     if context is None or (context.request.method in SAFE_METHODS and not _is_repeated(context)):
         return False
-    if current_scope() is not context or session.sessions.get(context) is not begun:
+    if session.sessions.get(context) is not begun:
         return False  # a session of a nested context, of a stream, or of the app's own making
-    decision: Decision | None = getattr(context, "decision", None)
+    decision = request_decision()
     if decision is None:  # a URL converter, before the request is dispatched; or a copy of its context, after
         return "app.dispatched" not in context.request.environ
     return not (decision.made or decision.commit_failed)

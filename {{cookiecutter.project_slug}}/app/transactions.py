@@ -38,7 +38,7 @@ from app.contexts import (
     request_context,
 )
 from app.db import session, session_factory
-from app.decisions import Decision, await_response, current_decision, note_unhandled, set_rollback
+from app.decisions import Decision, await_response, current_decision, note_unhandled, request_decision, set_rollback
 from app.streams import keep_session
 from app.turns import lock_first
 from app.uncommitted import report_uncommitted, writes_of
@@ -71,7 +71,7 @@ def session_commit(response: Response) -> Response:
     current = session.existing()
     if current is None:
         return response
-    reason = _reason_to_roll_back(response, current_decision() or Decision())
+    reason = _reason_to_roll_back(response, request_decision() or Decision())
     if reason is not None:
         logger.debug("rollback because of %s", reason)
         _roll_back(current)
@@ -161,7 +161,7 @@ def _dispatch(full_dispatch_request: Callable[..., Response], *context: Any) -> 
 
 def _answer_unhandled(handle_exception: Callable[..., Response], *args: Any) -> Response:
     """Answer an exception that no handler but that for 500 takes, and roll back whatever that handler says."""
-    decision = getattr(request_context(), "decision", None) or await_response()
+    decision = request_decision() or await_response()
     decision.unhandled = True
     response = session_commit(handle_exception(*args))
     decision.made = True
