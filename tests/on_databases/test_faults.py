@@ -1,7 +1,9 @@
 """What a hostile reader found once: each of these stored half, twice, or nothing, or kept a connection."""
 
 import contextvars
+import gc
 import io
+import os
 import threading
 from contextlib import nullcontext, suppress
 
@@ -9,7 +11,7 @@ import pytest
 from app.db import engine, session
 from app.transactions import on_commit, transaction
 from flask import Response, abort, copy_current_request_context, g, redirect, request, stream_with_context
-from rules.conftest import Thing, kill, names, size
+from rules.conftest import BACKEND, Thing, kill, names, size
 from rules.test_conflicts import conflict_once, sqlite_busy
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
@@ -505,3 +507,26 @@ def test_a_response_that_fails_to_close_keeps_no_connection(app, client) -> None
     with pytest.raises(LookupError):
         client.get("/rule").close()
     assert engine.pool.checkedout() == 0
+
+
+@servers_only
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_forked_child_ends_neither_a_transaction_of_its_parent_nor_an_idle_connection() -> None:
+    engine.dispose()  # what the tables were made by is idle too
+    Thing(name="parent").save()
+    with engine.connect() as connection:
+        idle = connection.scalar(text(BACKEND))
+
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            Thing(name="child").save()
+            session.commit()
+            gc.collect()
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    with engine.connect() as connection:
+        assert connection.scalar(text(BACKEND)) == idle
+    session.commit()
+    assert sorted(names()) == ["child", "parent"]
