@@ -3,7 +3,8 @@
 import pytest
 from app.db import engine, session, session_factory
 from app.models import Base
-from sqlalchemy import ForeignKey, MetaData, event, select, text
+from app.transactions import transaction
+from sqlalchemy import ForeignKey, MetaData, event, insert, select, text
 from sqlalchemy.exc import IntegrityError, InvalidRequestError, StatementError
 from sqlalchemy.orm import Mapped, mapped_column, relationship, validates
 from tests.things import Thing
@@ -276,21 +277,58 @@ def test_a_failed_save_within_a_transaction_begun_by_hand_keeps_it() -> None:
     assert committed(Parent.name) == ["a", "b"]
 
 
-def test_a_transaction_that_the_database_has_ended_refuses_more_work() -> None:
+def save(thing: Thing) -> None:
+    thing.save()
+
+
+def flush(thing: Thing) -> None:
+    session.add(thing)
+    session.flush()
+
+
+def execute(thing: Thing) -> None:
+    session.execute(insert(Thing).values(name=thing.name))
+
+
+@pytest.fixture
+def ends(things: None) -> None:
+    """A trigger with which SQLite ends the transaction that writes something bad, as a full disk does."""
     with engine.begin() as connection:
         connection.exec_driver_sql(
             "CREATE TRIGGER ends BEFORE INSERT ON things WHEN NEW.name = 'bad'"
             " BEGIN SELECT RAISE(ROLLBACK, 'ended'); END"
         )
+
+
+@pytest.mark.usefixtures("ends")
+@pytest.mark.parametrize("write", [save, execute])
+def test_a_transaction_that_the_database_has_ended_commits_nothing_of_what_follows(write) -> None:
     Thing(name="box").save()
 
     with pytest.raises(IntegrityError, match="ended"):
-        Thing(name="bad").save()
-    with pytest.raises(InvalidRequestError):
-        Thing(name="more").save()
-    with pytest.raises(InvalidRequestError):
+        write(Thing(name="bad"))
+    Thing(name="more").save()
+    with pytest.raises(IntegrityError, match="ended"):
         session.commit()
     session.rollback()
+
+    assert committed(Thing.name) == []
+    Thing(name="next").save()
+    session.commit()
+    assert committed(Thing.name) == ["next"]
+
+
+@pytest.mark.usefixtures("ends")
+@pytest.mark.parametrize("write", [save, flush, execute])
+def test_the_error_that_has_ended_a_transaction_is_what_the_blocks_in_it_raise(write) -> None:
+    def work() -> None:
+        with transaction():
+            Thing(name="box").save()
+            with transaction(), session.begin_nested():
+                write(Thing(name="bad"))
+
+    with pytest.raises(IntegrityError, match="ended"):
+        work()
 
     assert committed(Thing.name) == []
 

@@ -381,6 +381,29 @@ def test_a_context_within_a_stream_has_a_session_of_its_own(app, client) -> None
     assert found[0] is not found[1]
 
 
+def test_a_context_that_a_stream_keeps_open_has_one_session_from_piece_to_piece(app, client) -> None:
+    around, found = [], []
+
+    @app.get("/stream")
+    def view():
+        def body():
+            around.append(session())
+            with app.app_context():
+                found.append(session())
+                yield "a"
+                found.append(session())
+                yield "b"
+            around.append(session())
+
+        return Response(body())
+
+    assert client.get("/stream").text == "ab"
+
+    assert around[0] is around[1]
+    assert found[0] is found[1]
+    assert around[0] is not found[0]
+
+
 @pytest.mark.parametrize("pieces", [0, 1])
 def test_an_abandoned_stream_leaves_nothing_open(app, client, pieces) -> None:
     closed = []

@@ -78,7 +78,11 @@ BACKEND = "SELECT pg_backend_pid()" if engine.name == "postgresql" else "SELECT 
 
 def kill(connection: Connection) -> None:
     """End a connection from another one, as an administrator would."""
-    backend = connection.scalar(text(BACKEND))
+    kill_backend(connection.scalar(text(BACKEND)))
+
+
+def kill_backend(backend: Any) -> None:
+    """End the connection that has a number on the server."""
     others = create_engine(engine.url, isolation_level="AUTOCOMMIT")
     with others.connect() as administrator:
         if engine.name == "postgresql":

@@ -4,7 +4,7 @@ import io
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 from app.conflicts import is_conflict
@@ -206,6 +206,21 @@ def test_a_request_that_committed_by_itself_is_not_repeated(app, client) -> None
 
     assert client.get("/rule").status_code == 503
     assert names() == ["run 1"]
+
+
+def test_a_commit_of_nothing_forbids_no_repetition(app, client) -> None:
+    runs = []
+
+    @app.post("/rule")
+    def view():
+        runs.append(1)
+        session.commit()
+        if len(runs) == 1:
+            raise OperationalError("", {}, sqlite_busy())
+        return ""
+
+    assert client.post("/rule").status_code == 200
+    assert len(runs) == 2
 
 
 def test_a_request_that_wrote_in_a_context_of_its_own_is_not_repeated(app, client) -> None:
@@ -438,6 +453,54 @@ def test_a_decorated_function_is_repeated_on_conflict() -> None:
     assert size() == ADDED + 1
 
 
+@contextmanager
+def savepoint_within_a_savepoint():
+    with transaction(), session.begin_nested():
+        yield
+
+
+@contextmanager
+def savepoint_that_swallows_what_is_lost():
+    with session.begin_nested():
+        with suppress(SQLAlchemyError), session.begin_nested():
+            yield
+        Thing(name="after").save()
+
+
+@pytest.mark.skipif(engine.name == "sqlite", reason="SQLite has one writer")
+@pytest.mark.parametrize("around", [transaction, lambda: session.begin_nested(), savepoint_within_a_savepoint])
+def test_a_decorated_function_is_repeated_on_a_conflict_in_a_savepoint(around) -> None:
+    runs, meet = [], conflict_once()
+
+    @transaction(attempts=3)
+    def add():
+        runs.append(1)
+        Thing(name="before").save()
+        with around():
+            by_core(meet)
+
+    add()
+    assert len(runs) == 2
+    assert size() == 101
+    assert names() == ["before"]
+
+
+@pytest.mark.skipif(engine.name != "mariadb", reason="a savepoint settles a conflict, but not on MariaDB")
+def test_a_decorated_function_is_repeated_on_a_conflict_that_it_has_swallowed_in_a_savepoint() -> None:
+    runs, meet = [], conflict_once()
+
+    @transaction(attempts=3)
+    def add():
+        runs.append(1)
+        with savepoint_that_swallows_what_is_lost():
+            by_core(meet)
+
+    add()
+    assert len(runs) == 2
+    assert size() == 101
+    assert names() == ["after"]
+
+
 def test_functions_in_threads_lose_nothing() -> None:
     @transaction(attempts=20)
     def add():
@@ -504,6 +567,21 @@ def test_a_stale_reader_of_sqlite_begins_immediately_when_it_is_repeated(app, cl
 
     assert client.get("/rule").status_code == 200
     assert begins == ["BEGIN DEFERRED", "BEGIN DEFERRED", "BEGIN IMMEDIATE"]
+
+
+@pytest.mark.skipif(engine.name != "sqlite", reason="for SQLite")
+def test_who_answers_a_failed_commit_takes_no_lock(app, client, begins) -> None:
+    @app.errorhandler(IntegrityError)
+    def answer(_error):
+        return str(session.scalar(select(Thing.size))), 409
+
+    @app.post("/rule")
+    def view():
+        session.add(Thing(name="counter"))
+        return ""
+
+    assert client.post("/rule").status_code == 409
+    assert begins == ["BEGIN IMMEDIATE", "BEGIN DEFERRED"]
 
 
 def test_the_log_says_that_a_request_is_repeated(app, client, caplog) -> None:

@@ -9,9 +9,10 @@ from contextlib import nullcontext, suppress
 
 import pytest
 from app.db import engine, session
+from app.engines import make_engine
 from app.transactions import on_commit, transaction
 from flask import Response, abort, copy_current_request_context, g, redirect, request, stream_with_context
-from rules.conftest import BACKEND, Thing, kill, names, size
+from rules.conftest import BACKEND, Thing, kill, kill_backend, names, size
 from rules.test_conflicts import conflict_once, sqlite_busy
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
@@ -277,6 +278,26 @@ def test_a_thread_that_outlives_its_context_has_a_session_of_its_own(app, client
     assert names() == ["late"]
 
 
+def test_threads_that_outlive_their_context_share_no_session(app) -> None:
+    found, over, both = [], threading.Event(), threading.Barrier(2)
+
+    def work() -> None:
+        over.wait(10)
+        found.append(session())
+        both.wait(10)
+        session.remove()
+
+    with app.app_context():
+        threads = [threading.Thread(target=contextvars.copy_context().run, args=(work,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+    over.set()
+    for thread in threads:
+        thread.join(10)
+
+    assert len(set(found)) == 2
+
+
 def test_a_kind_of_500_never_commits(app, client) -> None:
     class BrokenError(InternalServerError):
         """A 500 of the app's own."""
@@ -530,3 +551,43 @@ def test_a_forked_child_ends_neither_a_transaction_of_its_parent_nor_an_idle_con
         assert connection.scalar(text(BACKEND)) == idle
     session.commit()
     assert sorted(names()) == ["child", "parent"]
+
+
+@servers_only
+def test_an_idle_connection_that_was_killed_is_replaced() -> None:
+    engine.dispose()
+    with engine.connect() as connection:
+        killed = connection.scalar(text(BACKEND))
+    kill_backend(killed)
+
+    with engine.connect() as connection:
+        assert connection.scalar(text(BACKEND)) != killed
+
+
+@servers_only
+def test_the_isolation_level_of_one_transaction_is_not_that_of_the_next(monkeypatch) -> None:
+    monkeypatch.setenv("DATABASE_ISOLATION", "SERIALIZABLE")
+    strict = make_engine(engine.url)
+    with strict.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+        assert connection.get_isolation_level() == "READ COMMITTED"
+
+    with strict.connect() as connection:
+        assert connection.get_isolation_level() == "SERIALIZABLE"
+    strict.dispose()
+
+
+@mariadb_only
+def test_a_statement_may_take_longer_than_the_server_has_to_greet() -> None:
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT SLEEP(3.2)")) == 0
+
+
+@servers_only
+def test_a_context_whose_connection_is_dead_ends_quietly(app) -> None:
+    with app.app_context():
+        Thing(name="lost").save()
+        kill(session.connection())
+        with suppress(SQLAlchemyError):
+            session.scalar(select(Thing.size))
+
+    assert names() == []

@@ -152,8 +152,9 @@ def _note_error(context: ExceptionContext) -> None:
     if context.connection is None or context.connection.invalidated or not isinstance(error, DBAPIError):
         return
     known = context.connection.info["transaction"]
-    if "failed" not in known or database_code(known["failed"]) not in ENDED:
-        known["failed"] = error
+    if not known.get("ended"):
+        gone = "sqlite" in known and not known["sqlite"].in_transaction  # a full disk, a trigger that says so
+        known |= {"failed": error, "ended": gone or database_code(error) in ENDED}
     if (attempt := current_attempt()) and is_conflict(error):
         attempt.lost = True
 
@@ -161,14 +162,14 @@ def _note_error(context: ExceptionContext) -> None:
 def _refuse_to_commit_nothing(connection: PoolProxiedConnection) -> None:
     """Raise what has ended the transaction, if the app went on after it: the database would not say that nothing is left.
 
-    PostgreSQL answers the COMMIT of a failed transaction with a ROLLBACK; MariaDB commits what came after the failure.
+    PostgreSQL answers the COMMIT of a failed transaction with a ROLLBACK; SQLite and MariaDB commit what came after it.
 
     :raises sqlalchemy.exc.DBAPIError: the error that has ended the transaction.
     """
-    failed = connection.info["transaction"].get("failed")
-    if failed is not None and (database_code(failed) in ENDED or _is_aborted(connection)):
+    known = connection.info["transaction"]
+    if "failed" in known and (known["ended"] or _is_aborted(connection)):
         connection.rollback()  # SQLAlchemy takes the transaction for ended
-        raise failed
+        raise known["failed"]
 
 
 def _is_aborted(connection: PoolProxiedConnection) -> bool:
@@ -178,10 +179,17 @@ def _is_aborted(connection: PoolProxiedConnection) -> bool:
 
 
 def _forget_conflict(connection: Connection, name: str) -> None:
-    """Roll back to a savepoint; what was lost in it is settled."""
-    _roll_back_to_savepoint(connection, name)
-    if attempt := current_attempt():
-        attempt.lost = False
+    """Roll back to a savepoint, if it has not ended with the transaction; what was lost in it is settled."""
+    if not connection.info["transaction"].get("ended"):
+        _roll_back_to_savepoint(connection, name)
+        if attempt := current_attempt():
+            attempt.lost = False
+
+
+def _release(connection: Connection, name: str) -> None:
+    """Release a savepoint, if it has not ended with the transaction, whose COMMIT is then refused."""
+    if not connection.info["transaction"].get("ended"):
+        _release_savepoint(connection, name)
 
 
 def _count_transaction(_connection: PoolProxiedConnection) -> None:
@@ -192,8 +200,12 @@ def _count_transaction(_connection: PoolProxiedConnection) -> None:
 
 before_transaction(engine, "do_begin", _count_transaction)
 before_transaction(engine, "do_commit", _refuse_to_commit_nothing)
-_roll_back_to_savepoint = engine.dialect.do_rollback_to_savepoint
-setattr(engine.dialect, "do_rollback_to_savepoint", _forget_conflict)  # noqa: B010 (a method)
+_roll_back_to_savepoint, _release_savepoint = (
+    engine.dialect.do_rollback_to_savepoint,
+    engine.dialect.do_release_savepoint,
+)
+setattr(engine.dialect, "do_rollback_to_savepoint", _forget_conflict)  # noqa: B010 (methods)
+setattr(engine.dialect, "do_release_savepoint", _release)  # noqa: B010
 
 
 @event.listens_for(session_factory, "after_commit")

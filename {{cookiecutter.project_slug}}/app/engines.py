@@ -95,9 +95,10 @@ def _make_sqlite_engine(url: URL) -> Engine:
             return
         options = context.root_connection.get_execution_options()
         if options.get("isolation_level") != "AUTOCOMMIT":
-            chosen = context.root_connection.info["transaction"].get("begin", "DEFERRED")
-            mode = options.get("sqlite_begin", chosen)
+            known = context.root_connection.info["transaction"]
+            mode = options.get("sqlite_begin", known.get("begin", "DEFERRED"))
             cursor.connection.execute(f"BEGIN {mode}")
+            known["sqlite"] = cursor.connection  # it can tell whether the transaction has ended
 
     commit = sqlite_engine.dialect.do_commit
 

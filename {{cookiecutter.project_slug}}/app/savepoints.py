@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import inspect
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 logger = logging.getLogger(__name__)
@@ -56,9 +55,9 @@ def flushed_alone(session: Session, instance: object) -> Iterator[None]:
         session.flush()
         if opened is not None:
             opened.commit()
-    except BaseException as error:
+    except BaseException:
         if opened is not None:
-            _roll_back_to(opened, error)
+            opened.rollback()
         else:
             session.rollback()
             if callbacks:
@@ -79,36 +78,15 @@ def savepoint(session: Session) -> Iterator[None]:
         yield
         if _is_open(session, opened):
             opened.commit()
-    except BaseException as error:
-        if _is_open(session, opened) or _is_failed_rollback(error):
-            _roll_back_to(opened, error)
+    except BaseException:
+        if _is_open(session, opened):
+            opened.rollback()
         raise
 
 
 def _is_open(session: Session, savepoint: SessionTransaction) -> bool:
     """Return whether a savepoint is still there: a commit or rollback of the session ends it with the transaction."""
     return session.get_nested_transaction() is savepoint
-
-
-def _roll_back_to(savepoint: SessionTransaction, error: BaseException) -> None:
-    """Roll back to a savepoint after an error.
-
-    MySQL and MariaDB may have ended the whole transaction with it. Then there is no savepoint, and `conflicts.py` refuses
-    the COMMIT of what may follow.
-
-    :raises sqlalchemy.exc.DBAPIError: the error, in the place of that of the rollback.
-    """
-    if _is_failed_rollback(error):
-        raise error.__context__ or error from None
-    try:
-        savepoint.rollback()
-    except DBAPIError as failed:
-        raise error if _is_failed_rollback(failed) else failed from None
-
-
-def _is_failed_rollback(error: BaseException) -> bool:
-    """Return whether an error says that there is no savepoint to roll back to."""
-    return isinstance(error, DBAPIError) and (error.statement or "").startswith("ROLLBACK TO SAVEPOINT")
 
 
 def _has_done_nothing(session: Session) -> bool:
