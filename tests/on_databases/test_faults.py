@@ -325,11 +325,28 @@ def test_the_session_may_end_its_transaction_within_an_inner_block(end) -> None:
     assert names() == (["outer", "inner", "after"] if end == "commit" else ["after"])
 
 
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_an_error_after_the_end_of_the_transaction_stays_what_it_is(end) -> None:
+    def work() -> None:
+        with transaction():
+            Thing(name="outer").save()
+            with transaction():
+                getattr(session, end)()
+                raise LookupError
+
+    with pytest.raises(LookupError):
+        work()
+    assert names() == (["outer"] if end == "commit" else [])
+
+
 def test_a_session_that_is_removed_within_a_block_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="removed within"), transaction():
         Thing(name="box").save()
         session.remove()
 
+    current = session()
+    gc.collect()  # what is left of the block
+    assert session() is current
     assert names() == []
 
 
