@@ -255,9 +255,12 @@ def test_delete_of_an_object_that_was_never_saved_is_refused() -> None:
     assert committed(Parent.name) == ["a"]
 
 
-def test_a_failed_save_within_a_savepoint_of_the_user_keeps_that_savepoint() -> None:
-    Parent(name="a").save()
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_failed_save_within_a_savepoint_of_the_user_keeps_that_savepoint(begun) -> None:
+    first = Parent(name="a").save()
     session.commit()
+    if begun:
+        session.add(first)  # sends nothing
     with session.begin_nested():
         with pytest.raises(IntegrityError):
             Parent(name="a").save()

@@ -348,6 +348,14 @@ def test_in_a_script_with_begin(called) -> None:
     assert called == [["box", "bag"]]
 
 
+def test_in_a_script_with_begin_and_without_work(called) -> None:
+    with session.begin():
+        on_commit(lambda: called.append(1))
+        assert called == []
+
+    assert called == [1]
+
+
 def test_in_a_script_that_rolls_back(called) -> None:
     Thing(name="box").save()
     on_commit(lambda: called.append(1))
