@@ -608,3 +608,31 @@ def test_a_context_whose_connection_is_dead_ends_quietly(app) -> None:
             session.scalar(select(Thing.size))
 
     assert names() == []
+
+
+@pytest.mark.skipif(engine.name != "postgresql", reason="for PostgreSQL: COPY")
+def test_what_fails_by_the_driver_alone_is_not_committed_as_nothing(app, client) -> None:
+    called = []
+
+    @app.post("/rule")
+    def view():
+        Thing(name="before").save()
+        on_commit(lambda: called.append(1))
+        cursor = session.connection().connection.cursor()
+        with suppress(Exception), cursor.copy("COPY things (name, size) FROM STDIN") as copy:
+            copy.write("counter\t1\n")
+        return ""
+
+    assert client.post("/rule").status_code == 500
+    assert called == []
+    assert names() == []
+
+
+@servers_only
+def test_a_connection_that_is_dead_before_its_first_transaction_says_so() -> None:
+    engine.dispose()
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        kill_backend(driver.info.backend_pid if engine.name == "postgresql" else driver.thread_id())
+        with pytest.raises(OperationalError):
+            connection.get_isolation_level()

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Flask
 from sqlalchemy import Connection, ExceptionContext, PoolProxiedConnection, event
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -20,8 +20,8 @@ from app.turns import pause
 # Serialization failure and deadlock in PostgreSQL (its appendix A); a row that another transaction has changed, lock
 # timeout and deadlock in MySQL and MariaDB. SQLite has names: https://www.sqlite.org/rescode.html#busy.
 CONFLICTS = {"40001", "40P01", 1020, 1205, 1213}
-ENDED = {1020, 1213}
-"""Those that end the transaction on MySQL and MariaDB, which take what follows for a new one; 1205 ends its statement."""
+ENDED = {1020, 1206, 1213}
+"""What ends the transaction on MySQL and MariaDB, which take what follows for a new one; 1205 ends its statement."""
 
 PATIENCE = 20.0
 """How long a request may go on and still be repeated, in seconds: each attempt may have waited for a lock."""
@@ -151,7 +151,7 @@ def _note_error(context: ExceptionContext) -> None:
     error = context.sqlalchemy_exception
     if context.connection is None or context.connection.invalidated or not isinstance(error, DBAPIError):
         return
-    known = context.connection.info["transaction"]
+    known = context.connection.info.setdefault("transaction", {})  # it may fail before its first
     if not known.get("ended"):
         gone = "sqlite" in known and not known["sqlite"].in_transaction  # a full disk, a trigger that says so
         known |= {"failed": error, "ended": gone or database_code(error) in ENDED}
@@ -164,12 +164,12 @@ def _refuse_to_commit_nothing(connection: PoolProxiedConnection) -> None:
 
     PostgreSQL answers the COMMIT of a failed transaction with a ROLLBACK; SQLite and MariaDB commit what came after it.
 
-    :raises sqlalchemy.exc.DBAPIError: the error that has ended the transaction.
+    :raises sqlalchemy.exc.SQLAlchemyError: the error that has ended the transaction.
     """
     known = connection.info["transaction"]
-    if "failed" in known and (known["ended"] or _is_aborted(connection)):
+    if known.get("ended") or _is_aborted(connection):
         connection.rollback()  # SQLAlchemy takes the transaction for ended
-        raise known["failed"]
+        raise known.get("failed") or PendingRollbackError("What the driver was told directly has failed.")
 
 
 def _is_aborted(connection: PoolProxiedConnection) -> bool:
