@@ -46,6 +46,8 @@ def by_commit(read):
     session.commit()
 
 
+mariadb_only = pytest.mark.skipif(engine.name != "mariadb", reason="a savepoint settles a conflict, but not on MariaDB")
+
 WAYS = [by_orm, by_core, by_text, in_bulk, by_commit]
 
 
@@ -485,7 +487,17 @@ def test_a_decorated_function_is_repeated_on_a_conflict_in_a_savepoint(around) -
     assert names() == ["before"]
 
 
-@pytest.mark.skipif(engine.name != "mariadb", reason="a savepoint settles a conflict, but not on MariaDB")
+@pytest.mark.skipif(engine.name == "sqlite", reason="SQLite has one writer")
+def test_a_block_knows_nothing_of_what_its_session_lost_before() -> None:
+    with suppress(SQLAlchemyError):
+        by_core(conflict_once())
+    session.rollback()
+
+    with pytest.raises(IntegrityError), transaction():
+        Thing(name="counter").save()
+
+
+@mariadb_only
 def test_a_decorated_function_is_repeated_on_a_conflict_that_it_has_swallowed_in_a_savepoint() -> None:
     runs, meet = [], conflict_once()
 
@@ -499,6 +511,58 @@ def test_a_decorated_function_is_repeated_on_a_conflict_that_it_has_swallowed_in
     assert len(runs) == 2
     assert size() == 101
     assert names() == ["after"]
+
+
+def and_ask_again(meet) -> None:
+    with suppress(SQLAlchemyError):
+        by_core(meet)
+    session.scalar(select(Thing.size))
+
+
+def at_the_flush(meet) -> None:
+    thing = session.get(Thing, 1)
+    meet()
+    thing.size += 1
+    with suppress(SQLAlchemyError):
+        session.flush()
+
+
+def in_a_savepoint(meet) -> None:
+    thing = Thing(name="lost").save()
+    with suppress(SQLAlchemyError), session.begin_nested():
+        by_core(meet)
+    session.refresh(thing)
+
+
+def in_a_savepoint_by_hand(meet) -> None:
+    session.scalar(select(Thing.size))
+    session.execute(text("SAVEPOINT a"))
+    try:
+        by_core(meet)
+    except SQLAlchemyError:
+        session.execute(text("ROLLBACK TO SAVEPOINT a"))
+        raise
+
+
+@pytest.mark.skipif(engine.name == "sqlite", reason="SQLite has one writer")
+@pytest.mark.parametrize(
+    "lose", [and_ask_again, at_the_flush, pytest.param(in_a_savepoint, marks=mariadb_only), in_a_savepoint_by_hand]
+)
+def test_a_decorated_function_is_repeated_on_an_error_that_follows_a_conflict(lose) -> None:
+    runs, meet = [], conflict_once()
+
+    @transaction(attempts=3)
+    def add():
+        runs.append(1)
+        if len(runs) == 1:
+            lose(meet)
+        else:
+            Thing(name="found").save()
+
+    add()
+    assert len(runs) == 2
+    assert size() == 100
+    assert names() == ["found"]
 
 
 def test_functions_in_threads_lose_nothing() -> None:
@@ -675,12 +739,35 @@ def test_what_follows_a_conflict_is_repeated_only_if_it_may_come_from_it(app, cl
     @app.post("/rule")
     def view():
         runs.append(1)
-        request.environ["app.attempt"].lost = len(runs) == 1
+        request.environ["app.attempt"].lost_in = {"lost": None} if len(runs) == 1 else None
         raise error
 
     client.post("/rule")
 
     assert len(runs) == (2 if isinstance(error, IntegrityError) else 1)
+
+
+@pytest.mark.skipif(engine.name == "sqlite", reason="SQLite has one writer")
+def test_the_savepoint_of_another_connection_settles_no_conflict(app, client) -> None:
+    runs, meet = [], conflict_once()
+
+    @app.post("/rule")
+    def view():
+        runs.append(1)
+        before = Thing(name="before").save()
+        if len(runs) == 1:
+            with suppress(SQLAlchemyError):
+                by_core(meet)
+            with Session(engine) as other:
+                other.begin_nested().rollback()
+                other.scalar(select(Thing.size))
+                other.begin_nested().rollback()
+            session.refresh(before)
+        return ""
+
+    assert client.post("/rule").status_code == 200
+    assert len(runs) == 2
+    assert names() == ["before"]
 
 
 def test_the_next_attempt_has_lost_nothing_yet(app, client) -> None:
@@ -690,7 +777,7 @@ def test_the_next_attempt_has_lost_nothing_yet(app, client) -> None:
     def view():
         runs.append(1)
         if len(runs) == 1:
-            request.environ["app.attempt"].lost = True
+            request.environ["app.attempt"].lost_in = {"lost": None}
             raise OperationalError("", {}, sqlite_busy())
         raise IntegrityError("", {}, Exception("taken"))
 

@@ -478,7 +478,7 @@ def test_an_unknown_commit_is_not_repeated_after_a_conflict_that_the_view_has_sw
     def view():
         runs.append(1)
         Thing(name=f"run {len(runs)}").save()
-        request.environ["app.attempt"].lost = True
+        request.environ["app.attempt"].lost_in = {"lost": None}
         kill(session.connection())
         return ""
 

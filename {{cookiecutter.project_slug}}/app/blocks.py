@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar, cast, overload
 from sqlalchemy.orm import Session
 
 from app.callbacks import run_callbacks
-from app.conflicts import is_conflict
+from app.conflicts import follows_conflict, is_conflict
 from app.db import session
 from app.decisions import awaits_response
 from app.savepoints import savepoint
@@ -127,14 +127,18 @@ def _block() -> Iterator[Session]:
             yield current
         return
     current.info["block"] = True
+    current.info["lost_in"] = None
     try:
         yield current
         if not existed:  # the objects can still be read when their session has ended
             current.expire_on_commit = False
         current.commit()
         run_callbacks(current)
-    except BaseException:
+    except BaseException as error:
+        lost_in = current.info["lost_in"]
         current.rollback()
+        if follows_conflict(error, lost_in):
+            raise lost_in["lost"] from lost_in["lost"].__cause__
         raise
     finally:
         current.info.pop("block")

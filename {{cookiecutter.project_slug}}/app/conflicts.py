@@ -15,6 +15,7 @@ from app.bodies import RecordedBody
 from app.contexts import before_exceptions, request_context
 from app.db import engine, session, session_factory
 from app.engines import before_transaction
+from app.logs import reason
 from app.turns import pause
 
 # Serialization failure and deadlock in PostgreSQL (its appendix A); a row that another transaction has changed, lock
@@ -47,10 +48,10 @@ def is_conflict(error: BaseException) -> bool:
     return (busy or code in CONFLICTS) and not error.connection_invalidated
 
 
-def reason(error: BaseException | None) -> str:
-    """Return in one line what the database says of an error, without the statement and its values."""
-    orig = getattr(error, "orig", None) or error
-    return f"{type(orig).__name__}: {str(orig).partition(chr(10))[0]}"
+def follows_conflict(error: BaseException, lost_in: dict[str, Any] | None) -> bool:
+    """Return whether an error may come from a conflict which the app has swallowed: `lost_in` is what has noted it."""
+    swallowed = lost_in is not None and "lost" in lost_in and isinstance(error, SQLAlchemyError)
+    return swallowed and not getattr(error, "connection_invalidated", False)
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ class Attempt:
     body: RecordedBody | None
     follows: BaseException | None = None
     others: int = 0
-    lost: bool = False
+    lost_in: dict[str, Any] | None = None
     committed: bool = False
 
     def may_be_repeated(self) -> bool:
@@ -118,9 +119,8 @@ def _run_again(
         if attempt.body is not None:
             attempt.body.rewind()
         environ = untouched.copy()
-        attempt = environ["app.attempt"] = replace(
-            attempt, number=attempt.number + 1, follows=lost.__cause__, lost=False
-        )
+        attempt = replace(attempt, number=attempt.number + 1, follows=lost.__cause__, lost_in=None)
+        environ["app.attempt"] = attempt
         try:
             return attempt, run(environ)
         except Repeat as again:
@@ -138,16 +138,13 @@ def _repeat_if_lost(error: Exception) -> None:
     attempt = current_attempt()
     if attempt is None or not attempt.may_be_repeated():
         return
-    follows = (
-        attempt.lost and isinstance(error, SQLAlchemyError) and not getattr(error, "connection_invalidated", False)
-    )
-    if is_conflict(error) or follows:
+    if is_conflict(error) or follows_conflict(error, attempt.lost_in):
         raise Repeat from error
 
 
 @event.listens_for(engine, "handle_error")
 def _note_error(context: ExceptionContext) -> None:
-    """Note what has failed in a transaction, for its COMMIT, and a conflict also for its request."""
+    """Note what has failed in a transaction, for its COMMIT, and a conflict also for its request and its session."""
     error = context.sqlalchemy_exception
     if context.connection is None or context.connection.invalidated or not isinstance(error, DBAPIError):
         return
@@ -155,8 +152,12 @@ def _note_error(context: ExceptionContext) -> None:
     if not known.get("ended"):
         gone = "sqlite" in known and not known["sqlite"].in_transaction  # a full disk, a trigger that says so
         known |= {"failed": error, "ended": gone or database_code(error) in ENDED}
-    if (attempt := current_attempt()) and is_conflict(error):
-        attempt.lost = True
+    if is_conflict(error):
+        known["lost"] = error
+        if attempt := current_attempt():
+            attempt.lost_in = known
+        if current := session.existing():
+            current.info["lost_in"] = known  # for a block
 
 
 def _refuse_to_commit_nothing(connection: PoolProxiedConnection) -> None:
@@ -182,8 +183,7 @@ def _forget_conflict(connection: Connection, name: str) -> None:
     """Roll back to a savepoint, if it has not ended with the transaction; what was lost in it is settled."""
     if not connection.info["transaction"].get("ended"):
         _roll_back_to_savepoint(connection, name)
-        if attempt := current_attempt():
-            attempt.lost = False
+        connection.info["transaction"].pop("lost", None)
 
 
 def _release(connection: Connection, name: str) -> None:

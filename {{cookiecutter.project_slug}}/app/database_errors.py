@@ -9,10 +9,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import Conflict, HTTPException, ServiceUnavailable, UnprocessableEntity
 
-from app.conflicts import database_code, is_conflict, reason
+from app.conflicts import database_code, is_conflict
 from app.contexts import translate_exceptions
 from app.decisions import note_unhandled
 from app.errors import FieldError
+from app.logs import reason
 from app.models import Base
 
 # The codes of SQLite (https://www.sqlite.org/rescode.html), PostgreSQL (its appendix A), and MySQL and MariaDB.

@@ -175,6 +175,12 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(told, ensure_ascii=False, default=str)
 
 
+def reason(error: BaseException | None) -> str:
+    """Return in one line what the database says of an error, without the statement and its values."""
+    orig = getattr(error, "orig", None) or error
+    return f"{type(orig).__name__}: {str(orig).partition(chr(10))[0]}"
+
+
 def without_secrets(text: str) -> str:
     """Return a text without passwords, and without the rows that servers show in their errors."""
     text = re.sub(
