@@ -35,7 +35,8 @@ def told(action):
             session.commit()
         except SQLAlchemyError as error:
             answer = as_http_error(error)
-            return answer and (answer.code, [fault["field"] for fault in getattr(answer, "errors", [])])
+            fields = [fault["field"] for fault in getattr(answer, "errors", [])]
+            return answer and (answer.code, fields or answer.description)
 
 def add(row):
     return told(lambda session: session.add(row))
@@ -84,16 +85,16 @@ EXPECTED = {
     "unique": "(409, ['name'])",
     "unique pair": "(409, ['row_no', 'shelf'])",
     "primary key": "(409, ['id'])",
-    "reference": "(409, [])",
-    "referenced": "(409, [])",
-    "check": "(422, [])",
-    "too long": "(422, [])",
-    "out of range": "(422, [])",
+    "reference": "(409, 'This names something that is not there.')",
+    "referenced": "(409, 'This is still in use.')",
+    "check": "(422, 'The database does not accept one of the values.')",
+    "too long": "(422, 'The database does not accept one of the values.')",
+    "out of range": "(422, 'The database does not accept one of the values.')",
     "no such table": "None",
     "no value": "None",
-    "locked": "(503, [])",
+    "locked": "(503, 'The database is busy. Try again.')",
     "lost at commit": "None",
-    "no server": "(503, [])",
+    "no server": "(503, 'The database cannot be reached. Try again later.')",
 }
 
 
@@ -105,5 +106,7 @@ def test_each_error_of_a_server_tells_the_client_what_sqlite_tells(bake: Bake, s
     with database_on(server) as url:
         said = run(PYTHON, "-c", setup + CODE, cwd=project, variables={"SERVER_URL": url}).stdout
 
-    expected = EXPECTED | ({"primary key": "(409, [])"} if server == "mariadb" else {})  # it calls each of them PRIMARY
+    expected = EXPECTED | (
+        {"primary key": "(409, 'This is already there.')"} if server == "mariadb" else {}
+    )  # it calls each of them PRIMARY
     assert said.splitlines() == [f"{name} {answer}" for name, answer in expected.items()]
