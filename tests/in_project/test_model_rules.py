@@ -1,5 +1,7 @@
 """What `save`, `update` and `delete` leave when they fail, in the corners."""
 
+from contextlib import suppress
+
 import pytest
 from app.db import engine, session, session_factory
 from app.models import Base
@@ -329,6 +331,20 @@ def test_the_error_that_has_ended_a_transaction_is_what_the_blocks_in_it_raise(w
             Thing(name="box").save()
             with transaction(), session.begin_nested():
                 write(Thing(name="bad"))
+
+    with pytest.raises(IntegrityError, match="ended"):
+        work()
+
+    assert committed(Thing.name) == []
+
+
+@pytest.mark.usefixtures("ends")
+def test_a_savepoint_around_the_error_that_has_ended_a_transaction_hides_it_from_nobody() -> None:
+    def work() -> None:
+        with transaction(), session.begin_nested():
+            with suppress(IntegrityError), session.begin_nested():
+                execute(Thing(name="bad"))
+            Thing(name="more").save()
 
     with pytest.raises(IntegrityError, match="ended"):
         work()

@@ -30,7 +30,8 @@ def transaction(function: Callable[P, R] | None = None, /, *, attempts: int = 1)
     callback of `on_commit`) it is the outermost: it commits, and ends the session unless there was one before.
     A decorated function whose outermost transaction loses a conflict runs up to `attempts` times.
 
-    :raises sqlalchemy.exc.SQLAlchemyError: if the database refuses, at the latest when it commits.
+    :raises sqlalchemy.exc.SQLAlchemyError: if the database refuses, at the latest when it commits; where that only follows
+        a conflict which the function has swallowed, the error of the conflict.
     """
     return Transaction(attempts) if function is None else Transaction(attempts)(function)
 

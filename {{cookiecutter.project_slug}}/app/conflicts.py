@@ -200,10 +200,8 @@ def _count_transaction(_connection: PoolProxiedConnection) -> None:
 
 before_transaction(engine, "do_begin", _count_transaction)
 before_transaction(engine, "do_commit", _refuse_to_commit_nothing)
-_roll_back_to_savepoint, _release_savepoint = (
-    engine.dialect.do_rollback_to_savepoint,
-    engine.dialect.do_release_savepoint,
-)
+_roll_back_to_savepoint = engine.dialect.do_rollback_to_savepoint
+_release_savepoint = engine.dialect.do_release_savepoint
 setattr(engine.dialect, "do_rollback_to_savepoint", _forget_conflict)  # noqa: B010 (methods)
 setattr(engine.dialect, "do_release_savepoint", _release)  # noqa: B010
 
