@@ -28,10 +28,16 @@ def upgrade() -> None:
         batch_op.create_foreign_key("fk_two", "twos", ["two_id"], ["id"])
     roles = op.create_table("roles", sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.String(50)))
     op.bulk_insert(roles, [{"name": "reader"}, {"name": "writer"}])
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("CREATE TABLE parts (id integer, name text) PARTITION BY LIST (id)")
+        for number in (1, 2):
+            op.execute(f"CREATE TABLE parts_{number} PARTITION OF parts FOR VALUES IN ({number})")
 
 
 def downgrade() -> None:
     """Drop them."""
+    if op.get_bind().dialect.name == "postgresql":
+        op.drop_table("parts")
     with op.batch_alter_table("ones") as batch_op:
         batch_op.drop_constraint("fk_two", type_="foreignkey")
     for table in ("roles", "twos", "ones", "unnumbered", "children", "parents"):

@@ -7,20 +7,20 @@ import pytest
 from app.db import engine, session, session_factory
 from app.models import User
 from app.transactions import on_commit, transaction
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import NullPool, create_engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 TABLES = ["alembic_version", "children", "ones", "parents", "roles", "twos", "unnumbered", "users"]
+if engine.name == "postgresql":
+    TABLES[4:4] = ["parts", "parts_1", "parts_2"]
 MYSQL = engine.name in ("mysql", "mariadb")
 
 
 def send(*statements: str) -> None:
     """Commit statements on a connection that is not the app's."""
-    other = create_engine(engine.url)
-    with other.begin() as connection:
+    with create_engine(engine.url, poolclass=NullPool).begin() as connection:
         for statement in statements:
             connection.execute(text(statement))
-    other.dispose()
 
 
 def leave_rows() -> None:
@@ -38,6 +38,10 @@ def leave_a_family() -> None:
     send("INSERT INTO parents (id, name) VALUES (7, 'x')", "INSERT INTO children (parent_id) VALUES (7)")
 
 
+def leave_another_family() -> None:
+    send("INSERT INTO ones (id) VALUES (1)", "INSERT INTO twos (id, one_id) VALUES (1, 1)")
+
+
 def leave_a_circle() -> None:
     send(
         "INSERT INTO ones (id) VALUES (1)",
@@ -48,6 +52,22 @@ def leave_a_circle() -> None:
 
 def leave_what_has_no_number() -> None:
     send("INSERT INTO unnumbered VALUES ('x')")
+
+
+def leave_rows_in_partitions() -> None:
+    if engine.name == "postgresql":
+        send("INSERT INTO parts VALUES (1, 'x'), (2, 'x')")
+
+
+def move_a_row_to_another_partition() -> None:
+    if engine.name == "postgresql":
+        send("INSERT INTO parts_1 VALUES (1, 'x')", "UPDATE parts SET id = 2")
+
+
+def leave_rows_past_the_triggers() -> None:
+    if engine.name == "postgresql":
+        with suppress(SQLAlchemyError):  # only a superuser may
+            send("SET session_replication_role = replica", "INSERT INTO children (parent_id) VALUES (7)")
 
 
 def leave_many() -> None:
@@ -137,6 +157,14 @@ def add_a_trigger() -> None:
 def truncate() -> None:
     if engine.name != "sqlite":
         send("TRUNCATE TABLE roles")
+
+
+def copy_rows() -> None:
+    if engine.name == "postgresql":
+        with engine.begin() as connection:
+            cursor = connection.connection.cursor()
+            with cursor.copy("COPY parents (name) FROM STDIN") as copy:
+                copy.write("x\n")
 
 
 def take_numbers() -> None:

@@ -42,48 +42,60 @@ CREATE TABLE test_kit.ddl (command text);
 CREATE TABLE test_kit.tables AS
     SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE relkind IN ('r', 'p') AND {USER_SCHEMAS};
 CREATE TABLE test_kit.sequences (oid oid, value bigint, is_called boolean);
+CREATE TABLE test_kit.written (oid oid);
 CREATE FUNCTION test_kit.note_ddl() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS
     $$ BEGIN INSERT INTO test_kit.ddl VALUES (tg_tag); END $$;
+CREATE FUNCTION test_kit.note_write() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+    $$ BEGIN INSERT INTO test_kit.written VALUES (tg_relid); RETURN NULL; END $$;
 """
 
 OPEN_TRANSACTIONS = """SELECT pid, left(query, 200) AS query FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
         AND backend_type = 'client backend'"""
 
-# In one question to the server. `rebuild`: rows are left that cannot be deleted, or those of the migrations have changed.
+WATCH = """
+CREATE TRIGGER test_kit AFTER INSERT ON {table} FOR EACH STATEMENT EXECUTE FUNCTION test_kit.note_write();
+ALTER TABLE {table} ENABLE ALWAYS TRIGGER test_kit;"""
+
+# In one question to the server, which looks at no table that nobody has written. `rebuild`: rows are left that cannot be
+# deleted, or those of the migrations have changed. A parent goes after its children, in the next turn; so does what a
+# trigger of the app's own has written meanwhile.
 RESTORE = """
 CREATE FUNCTION test_kit.restore() RETURNS text LANGUAGE plpgsql AS $$
-DECLARE again boolean;
+DECLARE
+    name text;
+    has_rows boolean;
+    again boolean;
 BEGIN
     IF EXISTS ({open_transactions}) THEN RETURN 'open transactions'; END IF;
     IF EXISTS (SELECT FROM test_kit.ddl) THEN RETURN 'ddl'; END IF;
-    {checks}
     FOR attempt IN 1..20 LOOP
         again := false;
-        {deletes}
+        FOR name IN SELECT DISTINCT coalesce(pg_partition_root(oid), oid)::regclass FROM test_kit.written LOOP
+            EXECUTE 'SELECT EXISTS (SELECT FROM ' || name || ')' INTO has_rows;
+            CONTINUE WHEN NOT has_rows;
+            again := true;
+            BEGIN
+                EXECUTE 'DELETE FROM ' || name;
+            EXCEPTION WHEN foreign_key_violation THEN
+            END;
+        END LOOP;
         EXIT WHEN NOT again;
     END LOOP;
+    IF again THEN RETURN 'rebuild'; END IF;
+    {checks}
     PERFORM setval(oid::regclass, value, is_called) FROM test_kit.sequences
         WHERE pg_sequence_last_value(oid) IS DISTINCT FROM CASE WHEN is_called THEN value END;
-    RETURN CASE WHEN again THEN 'rebuild' ELSE 'restored' END;
+    DELETE FROM test_kit.written;
+    RETURN 'restored';
 END $$
 """
 
-# A parent goes after its children: in the next turn. So does what a trigger of the app's own has written meanwhile.
-DELETE = """
-        IF EXISTS (SELECT FROM {table}) THEN
-            BEGIN
-                DELETE FROM {table};
-                again := again OR {has_triggers};
-            EXCEPTION WHEN foreign_key_violation THEN
-                again := true;
-            END;
-        END IF;"""
 CONTENT = "SELECT md5(coalesce(string_agg(t::text, ' ' ORDER BY t::text), '')) FROM {table} t"
 
 
 class PostgreSQL(Server):
-    """A database whose own functions tell whether there was DDL, and empty its tables."""
+    """A database whose own functions note where rows are inserted and whether there was DDL, and empty its tables."""
 
     driver = "postgresql+psycopg"
     package = "psycopg[binary]"
@@ -144,25 +156,21 @@ class PostgreSQL(Server):
 
     def note(self, key: str) -> None:
         """Note what the migrations have made, and last the key."""
-        query = f"""SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname),
-            EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal)
-            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE relkind = 'r' AND {USER_SCHEMAS}"""
-        checks, deletes = [], []
-        for table, has_triggers in self.own.exec_driver_sql(query).all():
-            if self._find(f"SELECT FROM {table}"):
-                content = CONTENT.format(table=table)
-                written = self.own.exec_driver_sql(content).scalar()
-                checks.append(f"IF ({content}) <> '{written}' THEN RETURN 'rebuild'; END IF;")
-            else:
-                deletes.append(DELETE.format(table=table, has_triggers=has_triggers))
+        sequences = self.own.exec_driver_sql("SELECT seqrelid, seqrelid::regclass::text FROM pg_sequence").all()
         self.own.exec_driver_sql(NOTES)
-        for number, sequence in self.own.exec_driver_sql(
-            "SELECT seqrelid, seqrelid::regclass::text FROM pg_sequence"
-        ).all():
+        for number, sequence in sequences:
             self.own.exec_driver_sql(
                 f"INSERT INTO test_kit.sequences SELECT {number}, last_value, is_called FROM {sequence}"
             )
-        parts = {"open_transactions": OPEN_TRANSACTIONS, "checks": "\n    ".join(checks), "deletes": "".join(deletes)}
+        tables = self.own.exec_driver_sql("SELECT oid::regclass::text FROM test_kit.tables").scalars().all()
+        filled = [table for table in tables if self._find(f"SELECT FROM {table}")]
+        checks = []
+        for table in filled:
+            content = CONTENT.format(table=table)
+            written = self.own.exec_driver_sql(content).scalar()
+            checks.append(f"IF ({content}) <> '{written}' THEN RETURN 'rebuild'; END IF;")
+        self.own.exec_driver_sql("".join(WATCH.format(table=table) for table in tables if table not in filled))
+        parts = {"open_transactions": OPEN_TRANSACTIONS, "checks": "\n    ".join(checks)}
         self.own.exec_driver_sql(RESTORE.format(**parts))
         try:
             self.own.exec_driver_sql(
