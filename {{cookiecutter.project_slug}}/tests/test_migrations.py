@@ -19,7 +19,9 @@ from sqlalchemy.orm import Session
 from sqlalchemy.schema import sort_tables_and_constraints
 
 from app.db import engine
-from tests.database import ROOT, alembic_config
+from tests.database import ROOT
+
+CONFIG = ROOT / "pyproject.toml"
 
 BROKEN = '''"""Make a table, then fail."""
 
@@ -77,15 +79,15 @@ def revisions(config: Config) -> Iterator[Script]:
 
 
 def test_every_model_has_a_migration() -> None:
-    command.check(alembic_config())
+    command.check(Config(toml_file=CONFIG))
 
 
 def test_there_are_no_two_newest_migrations() -> None:
-    assert len(ScriptDirectory.from_config(alembic_config()).get_heads()) <= 1
+    assert len(ScriptDirectory.from_config(Config(toml_file=CONFIG)).get_heads()) <= 1
 
 
 def test_each_downgrade_undoes_its_upgrade() -> None:
-    config = alembic_config()
+    config = Config(toml_file=CONFIG)
     for script in revisions(config):
         before = schema()
         command.upgrade(config, script.revision)
@@ -99,7 +101,7 @@ def test_each_downgrade_undoes_its_upgrade() -> None:
 
 
 def test_no_upgrade_loses_a_row() -> None:
-    config = alembic_config()
+    config = Config(toml_file=CONFIG)
     for script in revisions(config):
         fill_tables()
         before = count_rows()
@@ -111,7 +113,7 @@ def test_no_upgrade_loses_a_row() -> None:
 
 @pytest.mark.skipif(engine.name in ("mysql", "mariadb"), reason="this database commits with each DDL")
 def test_a_migration_that_fails_halfway_leaves_the_database_as_it_was(tmp_path: Path) -> None:
-    config = alembic_config()
+    config = Config(toml_file=CONFIG)
     head = ScriptDirectory.from_config(config).get_current_head()
     (tmp_path / "broken.py").write_text(BROKEN.format(head=head))
     config.set_main_option("path_separator", "os")
