@@ -53,8 +53,13 @@ def _copy(value: Any) -> Any:
     Empty ones do not count: Flask makes them where it looks for a handler.
     """
     if isinstance(value, dict):
-        copies = {key: _copy(item) if isinstance(item, CONTAINERS) else item for key, item in value.items()}
-        return {key: copy for key, copy in copies.items() if copy or not isinstance(copy, CONTAINERS)}
+        copied = dict(value)
+        for key, item in value.items():
+            if isinstance(item, CONTAINERS):
+                copied[key] = _copy(item)
+                if not copied[key]:
+                    del copied[key]
+        return copied
     if isinstance(value, CONTAINERS):
         return [_copy(item) if isinstance(item, CONTAINERS) else item for item in value]
     return value
