@@ -1,11 +1,13 @@
 """`on_commit`: in order, once, after the outermost COMMIT, and never early."""
 
+from contextlib import suppress
+
 import pytest
 from app.db import current_session, engine, session, session_factory
 from app.transactions import on_commit, set_rollback, transaction
 from flask import abort
-from rules.conftest import Thing, names
-from sqlalchemy import select
+from rules.conftest import Thing, kill, names
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
@@ -217,6 +219,44 @@ def test_forgotten_with_the_savepoint_around_its_own(app, called) -> None:
 
     assert called == ["after"]
     assert names() == ["after"]
+
+
+def test_forgotten_with_a_savepoint_that_is_not_the_sessions(app, called) -> None:
+    def view():
+        Thing(name="before").save()
+        on_commit(lambda: called.append("before"))
+        with session.connection().begin_nested() as savepoint:
+            on_commit(lambda: called.append("core"))
+            with session.connection().begin_nested():
+                on_commit(lambda: called.append("inner"))
+            savepoint.rollback()
+        with session.connection().begin_nested():
+            on_commit(lambda: called.append("released"))
+        session.execute(text("SAVEPOINT mine"))
+        on_commit(lambda: called.append("text"))
+        session.execute(text("ROLLBACK TO SAVEPOINT mine"))
+        on_commit(lambda: called.append("after"))
+        return ""
+
+    assert post(app, view).status_code == 200
+    assert called == ["before", "released", "after"]
+    assert names() == ["before"]
+
+
+@pytest.mark.skipif(engine.name == "sqlite", reason="SQLite is no server")
+def test_not_after_a_dead_connection_and_it_is_not_the_place_to_say_so(app, called) -> None:
+    def view():
+        Thing(name="lost").save()
+        kill(session.connection())
+        with suppress(DBAPIError):
+            session.scalar(select(Thing.size))
+        on_commit(lambda: called.append("never"))
+        called.append("noted")
+        return ""
+
+    assert post(app, view).status_code >= 500
+    assert called == ["noted"]
+    assert names() == []
 
 
 def test_a_failed_save_forgets_nothing(app, called) -> None:

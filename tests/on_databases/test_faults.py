@@ -15,7 +15,7 @@ from flask import Response, abort, copy_current_request_context, g, redirect, re
 from rules.conftest import BACKEND, Thing, kill, kill_backend, names, size
 from rules.test_conflicts import conflict_once, sqlite_busy
 from sqlalchemy import insert, select, text, update
-from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import InternalServerError
 
@@ -625,6 +625,19 @@ def test_what_fails_by_the_driver_alone_is_not_committed_as_nothing(app, client)
 
     assert client.post("/rule").status_code == 500
     assert called == []
+    assert names() == []
+
+
+@pytest.mark.skipif(engine.name != "postgresql", reason="for PostgreSQL: COPY")
+def test_what_a_savepoint_has_settled_is_not_the_reason_for_a_later_failure() -> None:
+    with pytest.raises(PendingRollbackError, match="What the driver was told"), transaction():
+        Thing(name="one").save()
+        with suppress(IntegrityError):
+            Thing(name="one").save()
+        cursor = session.connection().connection.cursor()
+        with suppress(Exception), cursor.copy("COPY things (name, size) FROM STDIN") as copy:
+            copy.write("one\t1\n")
+
     assert names() == []
 
 

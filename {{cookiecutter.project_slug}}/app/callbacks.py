@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from uuid import uuid4
 
 from flask import Flask, current_app
 from sqlalchemy import event
@@ -10,6 +11,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from app.db import session, session_factory
 from app.decisions import awaits_response
 from app.streams import own_session
+from app.uncommitted import writes_of
 
 logger = logging.getLogger(__name__)
 
@@ -26,15 +28,29 @@ def on_commit(callback: Callable[[], object]) -> None:
         return
     current = session()
     if is_decided_elsewhere(current) or current.in_transaction():
-        current.info.setdefault("callbacks", []).append((current.get_nested_transaction(), callback))
+        current.info.setdefault("callbacks", []).append((current.get_nested_transaction(), _place(current), callback))
     else:
         _call(callback)
 
 
 def run_callbacks(committed: Session) -> None:
     """Call, once, what waits for the commit of a session."""
-    for _, callback in committed.info.pop("callbacks", ()):
-        _call(callback)
+    for _, is_there, callback in committed.info.pop("callbacks", ()):
+        if is_there():
+            _call(callback)
+
+
+def _place(current: Session) -> Callable[[], bool]:
+    """Note a place in the transaction; return a function that tells whether no savepoint around it was rolled back.
+
+    Those of Core and of `text()` tell the session nothing.
+    """
+    transaction, place = current.get_transaction(), f"SAVEPOINT {uuid4()}"
+    connections = [] if transaction is None else [c for c in transaction.connections if not c.invalidated]
+    notes = [writes_of(connection) for connection in connections]
+    for writes in notes:
+        writes.append(place)
+    return lambda: all(place in writes for writes in notes)
 
 
 def _call(callback: Callable[[], object]) -> None:
@@ -64,8 +80,8 @@ def _end(ended: Session, transaction: SessionTransaction) -> None:
     if transaction.nested:  # they now belong to what is around the savepoint
         around = ended.get_nested_transaction()
         ended.info["callbacks"] = [
-            (around if savepoint is transaction else savepoint, callback)
-            for savepoint, callback in callbacks
+            (around if savepoint is transaction else savepoint, is_there, callback)
+            for savepoint, is_there, callback in callbacks
             if committed or savepoint is not transaction
         ]
     elif not committed:

@@ -180,10 +180,11 @@ def _is_aborted(connection: PoolProxiedConnection) -> bool:
 
 
 def _forget_conflict(connection: Connection, name: str) -> None:
-    """Roll back to a savepoint, if it has not ended with the transaction; what was lost in it is settled."""
+    """Roll back to a savepoint, if it has not ended with the transaction; what has failed in it is settled."""
     if not connection.info["transaction"].get("ended"):
         _roll_back_to_savepoint(connection, name)
-        connection.info["transaction"].pop("lost", None)
+        for settled in ("lost", "failed"):
+            connection.info["transaction"].pop(settled, None)
 
 
 def _release(connection: Connection, name: str) -> None:
