@@ -3,7 +3,7 @@
     python benchmarks/suites.py [--url sqlite:// postgresql+psycopg://…/some_test] [--tables 10 50 200] [--plot FILE]
 
 Each test inserts a row, commits and requests a page. The usual shape is Flask-SQLAlchemy with `create_all` and `drop_all` in a
-fixture, on SQLite in memory or on the same server; it has a tenth of the tests, each of which makes all tables. The generated
+fixture, on SQLite in memory or on the same server; it has a fiftieth of the tests, each of which makes all tables. The generated
 app restores what Alembic has built; its first test of each table costs more, as libraries and servers get to know the table.
 The suites take turns. What is printed is the milliseconds of a test, and the seconds from the start of Python to the first test.
 """
@@ -180,7 +180,7 @@ def measure(url: str, sizes: list[int], tests: int, rounds: int) -> dict[str, di
         for tables in sizes:
             folders = {name: Path(scratch) / name.replace(" ", "-") / str(tables) for name in SUITES}
             for name, write in SUITES.items():
-                write(folders[name], tables, tests if name == "generated app" else max(tests // 10, 10))
+                write(folders[name], tables, tests if name == "generated app" else max(tests // 50, 10))
                 run(folders[name], usual if name == "usual shape" else url)  # compiles, and builds what is kept
             taken: dict[str, list[dict[str, float]]] = {name: [] for name in SUITES}
             for _ in range(rounds):

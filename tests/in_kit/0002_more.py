@@ -9,6 +9,24 @@ branch_labels = None
 depends_on = None
 
 
+OF_POSTGRESQL = (
+    "CREATE TABLE parts (id integer, name text) PARTITION BY LIST (id)",
+    "CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1)",
+    "CREATE TABLE parts_2 PARTITION OF parts FOR VALUES IN (2)",
+    "CREATE TABLE pages (id integer, t text) PARTITION BY LIST (id)",
+    "CREATE TABLE pages_1 PARTITION OF pages FOR VALUES IN (1)",
+    "CREATE TABLE pages_2 PARTITION OF pages FOR VALUES IN (2)",
+    "INSERT INTO pages VALUES (1, 'start')",
+    "CREATE TABLE guarded (id integer PRIMARY KEY)",
+    "ALTER TABLE guarded ENABLE ROW LEVEL SECURITY",
+    "ALTER TABLE guarded FORCE ROW LEVEL SECURITY",
+    "CREATE POLICY write_only ON guarded FOR INSERT WITH CHECK (true)",
+    "CREATE MATERIALIZED VIEW summary AS SELECT id FROM parents",
+    "CREATE UNIQUE INDEX summary_ix ON summary (id)",
+    "CREATE TYPE mood AS ENUM ('happy')",
+)
+
+
 def upgrade() -> None:
     """Make them."""
     op.create_table("parents", sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.String(50)))
@@ -29,15 +47,17 @@ def upgrade() -> None:
     roles = op.create_table("roles", sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.String(50)))
     op.bulk_insert(roles, [{"name": "reader"}, {"name": "writer"}])
     if op.get_bind().dialect.name == "postgresql":
-        op.execute("CREATE TABLE parts (id integer, name text) PARTITION BY LIST (id)")
-        for number in (1, 2):
-            op.execute(f"CREATE TABLE parts_{number} PARTITION OF parts FOR VALUES IN ({number})")
+        for statement in OF_POSTGRESQL:
+            op.execute(statement)
 
 
 def downgrade() -> None:
     """Drop them."""
     if op.get_bind().dialect.name == "postgresql":
-        op.drop_table("parts")
+        op.execute("DROP MATERIALIZED VIEW summary")
+        op.execute("DROP TYPE mood")
+        for table in ("parts", "pages", "guarded"):
+            op.drop_table(table)
     with op.batch_alter_table("ones") as batch_op:
         batch_op.drop_constraint("fk_two", type_="foreignkey")
     for table in ("roles", "twos", "ones", "unnumbered", "children", "parents"):

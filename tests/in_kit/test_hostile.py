@@ -12,7 +12,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 TABLES = ["alembic_version", "children", "ones", "parents", "roles", "twos", "unnumbered", "users"]
 if engine.name == "postgresql":
-    TABLES[4:4] = ["parts", "parts_1", "parts_2"]
+    TABLES += ["guarded", "pages", "pages_1", "pages_2", "parts", "parts_1", "parts_2"]
+FILLED = {
+    "alembic_version": [("0002",)],
+    "pages": [(1, "start")],
+    "pages_1": [(1, "start")],
+    "roles": [(1, "reader"), (2, "writer")],
+}
 MYSQL = engine.name in ("mysql", "mariadb")
 
 
@@ -172,6 +178,44 @@ def take_numbers() -> None:
         send("SELECT nextval('users_id_seq')", "SELECT setval('parents_id_seq', 99)")
 
 
+def set_a_number_that_is_not_given_yet() -> None:
+    if engine.name == "postgresql":
+        send("INSERT INTO parents (name) VALUES ('x')", "SELECT setval('parents_id_seq', 50, false)")
+
+
+def change_the_schema_past_the_triggers() -> None:
+    if engine.name == "postgresql":
+        with suppress(SQLAlchemyError):  # only a superuser may
+            send("SET session_replication_role = replica", "ALTER TABLE parents ADD COLUMN age INTEGER")
+
+
+def add_a_policy() -> None:
+    if engine.name == "postgresql":
+        send("CREATE POLICY nobody ON parents USING (false)")
+
+
+def hide_rows_from_their_owner() -> None:
+    if engine.name == "postgresql":
+        send("INSERT INTO guarded VALUES (1)")
+
+
+def refresh_a_view() -> None:
+    if engine.name == "postgresql":
+        send("INSERT INTO parents (name) VALUES ('x')", "REFRESH MATERIALIZED VIEW CONCURRENTLY summary")
+
+
+def add_to_a_partition_of_a_filled_table() -> None:
+    if engine.name == "postgresql":
+        send("INSERT INTO pages_2 VALUES (2, 'x')")
+
+
+def add_a_value_to_a_type() -> None:
+    if engine.name == "postgresql":
+        other = create_engine(engine.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        with other.connect() as connection:
+            connection.execute(text("ALTER TYPE mood ADD VALUE 'glum'"))
+
+
 def add_a_type() -> None:
     if engine.name == "postgresql":
         send("CREATE TYPE colour AS ENUM ('red')", "CREATE SCHEMA elsewhere", "CREATE TABLE elsewhere.things (id int)")
@@ -181,6 +225,9 @@ def leave_a_temporary_table() -> None:
     with engine.begin() as connection:
         connection.execute(text("CREATE TEMPORARY TABLE parents (id INTEGER, name VARCHAR(9))"))
         connection.execute(text("INSERT INTO parents VALUES (1, 'x')"))
+        if engine.name == "postgresql":  # which drops them a moment after their connection has ended
+            for number in range(50):
+                connection.execute(text(f"CREATE TEMPORARY TABLE more_{number} (id serial, name text UNIQUE)"))
 
 
 def change_the_state_of_a_connection() -> None:
@@ -191,6 +238,18 @@ def change_the_state_of_a_connection() -> None:
     }
     with engine.begin() as connection:
         connection.execute(text(statements["mysql" if MYSQL else engine.name]))
+
+
+def set_what_a_session_keeps_by_a_function() -> None:
+    if engine.name == "postgresql":
+        with engine.begin() as connection:
+            connection.execute(text("/* for all */ SELECT set_config('search_path', 'nowhere', false)"))
+
+
+def share_a_lock_of_the_session() -> None:
+    if engine.name == "postgresql":
+        with engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_lock_shared(1)"))
 
 
 def hold_a_lock_of_the_session() -> None:
@@ -246,17 +305,25 @@ def look() -> None:
     """Look whether the database is as the migrations made it."""
     with engine.connect() as connection:
         found = inspect(connection)
-        assert sorted(found.get_table_names()) == TABLES
+        assert sorted(found.get_table_names()) == sorted(TABLES)
         assert found.get_view_names() == []
         assert [column["name"] for column in found.get_columns("parents")] == ["id", "name"]
         assert found.get_indexes("parents") == []
+        if engine.name == "postgresql":
+            assert connection.execute(text("SELECT * FROM summary")).all() == []
+            assert connection.execute(text("SELECT * FROM pg_policies WHERE tablename = 'parents'")).all() == []
+            assert connection.scalar(text("SELECT enum_range(NULL::mood)::text")) == "{happy}"
         for table in TABLES:
             rows = connection.execute(text(f"SELECT * FROM {table}")).all()
-            expected = {"alembic_version": [("0002",)], "roles": [(1, "reader"), (2, "writer")]}.get(table, [])
+            expected = FILLED.get(table, [])
             assert [tuple(row) for row in rows] == expected, table
     assert User(name="Ada", email="ada@example.com").save().id == 1
     session.rollback()
     send("INSERT INTO parents (name) VALUES ('new')")
+    if engine.name == "postgresql":
+        send("INSERT INTO guarded VALUES (1)")  # its owner would not see another one
+        with create_engine(engine.url, poolclass=NullPool).connect() as connection:
+            assert connection.scalar(text("SELECT pg_try_advisory_lock(1)"))
     with session_factory() as other:
         assert list(other.execute(text("SELECT id, name FROM parents"))) == [(1, "new")]
 

@@ -15,11 +15,14 @@ OF_ROWS = [
     test_hostile.leave_what_has_no_number,
     test_hostile.leave_rows_in_partitions,
     test_hostile.move_a_row_to_another_partition,
+    test_hostile.add_to_a_partition_of_a_filled_table,
     test_hostile.leave_many,
     test_hostile.copy_rows,
     test_hostile.roll_rows_back,
     test_hostile.fail_to_insert,
     test_hostile.take_numbers,
+    test_hostile.set_a_number_that_is_not_given_yet,
+    test_hostile.leave_a_temporary_table,
 ]
 
 made_anew: list[str] = []

@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # What a connection keeps when its transaction has ended.
 STATE = re.compile(
-    r"\s*(SET|RESET|LISTEN|PREPARE|PRAGMA\s+\w+\s*=|ATTACH|DETACH|CREATE\s+TEMP)|.*(advisory_lock|GET_LOCK)\b",
+    r"(\s|--[^\n]*|/\*.*?\*/)*(SET|RESET|LISTEN|PREPARE|PRAGMA\s+\w+\s*=|ATTACH|DETACH|CREATE\s+TEMP)"
+    r"|.*(advisory_lock(_shared)?|GET_LOCK|set_config)\b",
     re.IGNORECASE | re.DOTALL,
 )
 
