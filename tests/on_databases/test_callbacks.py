@@ -7,7 +7,7 @@ from app.db import current_session, engine, session, session_factory
 from app.transactions import on_commit, set_rollback, transaction
 from flask import abort
 from rules.conftest import Thing, kill, names
-from sqlalchemy import select, text
+from sqlalchemy import create_engine, event, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
@@ -241,6 +241,74 @@ def test_forgotten_with_a_savepoint_that_is_not_the_sessions(app, called) -> Non
     assert post(app, view).status_code == 200
     assert called == ["before", "released", "after"]
     assert names() == ["before"]
+
+
+def test_of_savepoints_with_the_same_name_the_last_one_is_meant(app, called) -> None:
+    def send(*statements):
+        for statement in statements:
+            session.execute(text(statement))
+
+    def view():
+        send("SAVEPOINT one")
+        on_commit(lambda: called.append("released"))
+        send("RELEASE SAVEPOINT one", "SAVEPOINT one", "ROLLBACK TO SAVEPOINT one")
+        on_commit(lambda: called.append("rolled back again"))
+        send("ROLLBACK TO SAVEPOINT one")
+        on_commit(lambda: called.append("around"))
+        send("SAVEPOINT one", "ROLLBACK TO SAVEPOINT one")
+        if engine.name != "mariadb":  # where a second one takes the place of the first
+            send("SAVEPOINT two", "SAVEPOINT two")
+            on_commit(lambda: called.append("within both"))
+            send("RELEASE SAVEPOINT two", "ROLLBACK TO SAVEPOINT two")
+            send("SAVEPOINT three")
+            on_commit(lambda: called.append("within the first"))
+            send("SAVEPOINT four", "SAVEPOINT three", "RELEASE SAVEPOINT four", "ROLLBACK TO SAVEPOINT three")
+        return ""
+
+    assert post(app, view).status_code == 200
+    assert called == ["released", "around"]
+
+
+def test_what_was_released_is_still_reported(app, caplog) -> None:
+    with app.app_context():
+        session.execute(text("SAVEPOINT one"))
+        session.execute(insert(Thing).values(name="lost"))
+        session.execute(text("RELEASE SAVEPOINT one"))
+        session.execute(text("SAVEPOINT one"))
+        session.execute(text("ROLLBACK TO SAVEPOINT one"))
+
+    assert "Discarded what nobody has committed: INSERT INTO things." in caplog.text
+
+
+def test_a_failed_save_forgets_what_its_own_flush_has_asked_for(app, called) -> None:
+    def in_flush(*_):
+        on_commit(lambda: called.append("in the flush"))
+
+    def view():
+        on_commit(lambda: called.append("before"))
+        with pytest.raises(DBAPIError):
+            Thing(name=None).save()
+        return ""
+
+    event.listen(Thing, "before_insert", in_flush)
+    try:
+        assert post(app, view).status_code == 200
+    finally:
+        event.remove(Thing, "before_insert", in_flush)
+    assert called == ["before"]
+
+
+def test_after_the_use_of_another_engine(app, called, tmp_path) -> None:
+    other = create_engine(f"sqlite:///{tmp_path}/other.sqlite3")
+
+    def view():
+        session.execute(text("SELECT 1"), bind_arguments={"bind": other})
+        on_commit(lambda: called.append("after"))
+        return ""
+
+    assert post(app, view).status_code == 200
+    assert called == ["after"]
+    other.dispose()
 
 
 @pytest.mark.skipif(engine.name == "sqlite", reason="SQLite is no server")

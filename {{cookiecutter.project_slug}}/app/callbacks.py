@@ -43,9 +43,9 @@ def run_callbacks(committed: Session) -> None:
 def _place(current: Session) -> Callable[[], bool]:
     """Note a place in the transaction; return a function that tells whether no savepoint around it was rolled back.
 
-    Those of Core and of `text()` tell the session nothing.
+    Those of Core and of `text()` tell the session nothing, but what SQLAlchemy sends is noted.
     """
-    transaction, place = current.get_transaction(), f"SAVEPOINT {uuid4()}"
+    transaction, place = current.get_transaction(), f"PLACE {uuid4()}"
     connections = [] if transaction is None else [c for c in transaction.connections if not c.invalidated]
     notes = [writes_of(connection) for connection in connections]
     for writes in notes:

@@ -75,7 +75,7 @@ if engine.dialect.name == "sqlite":
         (https://www.sqlite.org/isolation.html, SQLITE_BUSY_SNAPSHOT).
         """
         if transaction.parent is None and ("block" in begun.info or _may_write(begun)):
-            connection.info["transaction"]["begin"] = "IMMEDIATE"
+            connection.info.setdefault("transaction", {})["begin"] = "IMMEDIATE"  # another engine notes nothing
 
 
 def _may_write(begun: Session) -> bool:

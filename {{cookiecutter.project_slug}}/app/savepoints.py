@@ -48,7 +48,7 @@ def flushed_alone(session: Session, instance: object) -> Iterator[None]:
     :raises sqlalchemy.exc.DBAPIError: the error of the database, as it came.
     """
     unsaved = [_Unsaved(session, other, but=instance) for other in _changed(session) if other is not instance]
-    callbacks = session.info.get("callbacks")
+    callbacks = [*session.info.get("callbacks", ())]  # without those of listeners to this flush
     opened = None if _has_done_nothing(session) else open_savepoint(session)
     try:
         yield

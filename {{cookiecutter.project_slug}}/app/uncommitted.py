@@ -21,7 +21,9 @@ _WRITE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _SAVEPOINT = re.compile(
-    r"(?:(?P<back>ROLLBACK(?:\s+\w+)?\s+TO)\s+(?:SAVEPOINT\s+)?|SAVEPOINT\s+)(?P<name>[^\s;]+)", re.IGNORECASE
+    r"(?:(?P<back>ROLLBACK(?:\s+\w+)?\s+TO)\s+(?:SAVEPOINT\s+)?|(?P<end>RELEASE)\s+(?:SAVEPOINT\s+)?|SAVEPOINT\s+)"
+    r"(?P<name>[^\s;]+)",
+    re.IGNORECASE,
 )
 _QUOTED = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
 
@@ -49,12 +51,16 @@ def _uncommitted_work(session: Session) -> list[str]:
     transaction = session.get_transaction()
     connections = [c for c in transaction.connections if not c.invalidated] if transaction is not None else []
     writes = dict.fromkeys(write for connection in connections for write in writes_of(connection))
-    return [*unsaved, *(write for write in writes if not write.startswith("SAVEPOINT"))]
+    return [*unsaved, *(write for write in writes if not write.startswith(("SAVEPOINT ", "PLACE ")))]
 
 
 def writes_of(connection: Connection) -> list[str]:
-    """Return what a connection has written in its transaction, in a few words for each statement, and its savepoints."""
-    writes: list[str] = connection.info["transaction"].get("writes", [])
+    """Return what a connection has written in its transaction, in a few words for each statement.
+
+    Its savepoints are there too, and the places that `on_commit` has noted. The list is another one each time until
+    something is noted.
+    """
+    writes: list[str] = connection.info.get("transaction", {}).get("writes", [])
     return writes
 
 
@@ -64,10 +70,15 @@ def _note_write(_cursor: Any, statement: str, _parameters: Any, context: Executi
     if write is None:
         return
     writes = context.root_connection.info["transaction"].setdefault("writes", [])
-    if not write.startswith("ROLLBACK TO "):
+    verb, _, name = write.rpartition(" SAVEPOINT ")
+    if not verb:
         writes.append(write)
-    elif (savepoint := write.removeprefix("ROLLBACK TO ")) in writes:
-        del writes[writes.index(savepoint) :]
+    elif (savepoint := f"SAVEPOINT {name}") in writes:  # the last one of this name is meant
+        place = len(writes) - 1 - writes[::-1].index(savepoint)
+        if verb == "RELEASE":  # those within it have ended too
+            writes[place:] = [write for write in writes[place:] if not write.startswith("SAVEPOINT ")]
+        else:  # it is still there
+            del writes[place + 1 :]
 
 
 @lru_cache(maxsize=1000)
@@ -75,7 +86,8 @@ def _write_in(statement: str) -> str | None:
     """Return what a statement writes, in a few words, or what it does with a savepoint; None if it does neither."""
     bare = statement[_COMMENTS.match(statement).end() :]  # type: ignore[union-attr] # it matches anything
     if savepoint := _SAVEPOINT.match(bare):
-        return f"{'ROLLBACK TO ' if savepoint['back'] else ''}SAVEPOINT {savepoint['name'].lower()}"
+        verb = "ROLLBACK TO " if savepoint["back"] else "RELEASE " if savepoint["end"] else ""
+        return f"{verb}SAVEPOINT {savepoint['name'].lower()}"
     is_write = _WRITE.match(_QUOTED.sub("_", bare) if bare[:4].upper() == "WITH" else bare)
     return " ".join(bare.split(maxsplit=3)[:3]) if is_write else None
 
