@@ -106,6 +106,45 @@ def test_a_role_that_is_no_superuser_is_enough(project: Path, role_url: str) -> 
     assert " passed" in suite(project, role_url, "tests/test_made_anew.py", "-k", "not circle")
 
 
+PUBLISHED = '''"""Publish all tables, those of the tests' own too."""
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Publish them."""
+    op.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+'''
+
+
+@pytest.mark.parametrize("server", ["postgresql"])
+def test_a_publication_of_all_tables_does_not_make_the_database_anew(bake: Bake, url: str) -> None:
+    project = bake()
+    (project / "migrations" / "versions" / "0002_publish.py").write_text(PUBLISHED)
+    path = write_test(
+        project,
+        """
+from tests import DATABASE
+
+made_anew, rebuild = [], DATABASE.rebuild
+DATABASE.rebuild = lambda: (made_anew.append(1), rebuild())
+
+def test_writes():
+    User(name="Ada", email="ada@example.com").save()
+    session.commit()
+
+def test_was_not_made_anew():
+    assert made_anew == []
+    assert session.scalar(text("SELECT COUNT(*) FROM users")) == 0
+""",
+    )
+
+    assert "2 passed" in suite(project, url, path)
+
+
 @ON_EACH
 def test_what_a_test_leaves_open_is_ended_and_fails_it_by_name(project: Path, url: str) -> None:
     path = write_test(

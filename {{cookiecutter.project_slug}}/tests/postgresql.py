@@ -58,6 +58,7 @@ CREATE TABLE test_kit.tables AS
     SELECT c.oid, NULL AS content FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE relkind IN ('r', 'p') AND {USER_SCHEMAS};
 ALTER TABLE test_kit.ddl REPLICA IDENTITY FULL;
+ALTER TABLE test_kit.tables REPLICA IDENTITY FULL;
 ALTER TABLE test_kit.written REPLICA IDENTITY FULL;
 CREATE FUNCTION test_kit.note_ddl() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS
     $$ BEGIN INSERT INTO test_kit.ddl VALUES (tg_tag); END $$;
