@@ -106,7 +106,7 @@ def test_a_role_that_is_no_superuser_is_enough(project: Path, role_url: str) -> 
     assert " passed" in suite(project, role_url, "tests/test_made_anew.py", "-k", "not circle")
 
 
-PUBLISHED = '''"""Publish all tables, those of the tests' own too."""
+MIGRATION = '''"""What only some have."""
 
 from alembic import op
 
@@ -115,15 +115,16 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Publish them."""
-    op.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+    """Make it."""
+    op.execute("{statement}")
 '''
 
 
 @pytest.mark.parametrize("server", ["postgresql"])
 def test_a_publication_of_all_tables_does_not_make_the_database_anew(bake: Bake, url: str) -> None:
     project = bake()
-    (project / "migrations" / "versions" / "0002_publish.py").write_text(PUBLISHED)
+    migration = MIGRATION.format(statement="CREATE PUBLICATION everything FOR ALL TABLES")
+    (project / "migrations" / "versions" / "0002_publish.py").write_text(migration)
     path = write_test(
         project,
         """
@@ -139,6 +140,26 @@ def test_writes():
 def test_was_not_made_anew():
     assert made_anew == []
     assert session.scalar(text("SELECT COUNT(*) FROM users")) == 0
+""",
+    )
+
+    assert "2 passed" in suite(project, url, path)
+
+
+@pytest.mark.parametrize("server", ["postgresql"])
+def test_ids_that_a_connection_keeps_in_stock_restart_too(bake: Bake, url: str) -> None:
+    project = bake()
+    migration = MIGRATION.format(statement="CREATE TABLE stock (id int GENERATED ALWAYS AS IDENTITY (CACHE 10))")
+    (project / "migrations" / "versions" / "0002_stock.py").write_text(migration)
+    path = write_test(
+        project,
+        """
+import pytest
+
+@pytest.mark.parametrize("number", range(2))
+def test_writes(number):
+    assert session.scalar(text("INSERT INTO stock DEFAULT VALUES RETURNING id")) == 1
+    session.commit()
 """,
     )
 
