@@ -1,5 +1,6 @@
 """Tests that leave nothing but rows and ids: the kit is to bring back what was there without making the database anew."""
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -33,7 +34,7 @@ def noted(name: str) -> Callable[[], None]:
     method = getattr(DATABASE, name)
 
     def call() -> None:
-        made_anew.append(name)
+        made_anew.append(f"{name} after {os.environ['PYTEST_CURRENT_TEST']}")
         method()
 
     return call

@@ -10,7 +10,6 @@ from app.config import ROOT
 from app.db import engine, session_factory
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import IntegrityError
-from tests.database import alembic_config
 
 CHILDREN = """
     op.create_table("parents", sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.String(9)))
@@ -31,7 +30,7 @@ def config():
     """The configuration of Alembic, in a project that gets its migrations back after the test."""
     versions = ROOT / "migrations" / "versions"
     before = set(versions.glob("*.py"))
-    yield alembic_config()
+    yield Config(toml_file=ROOT / "pyproject.toml")
     for path in set(versions.glob("*.py")) - before:
         path.unlink()
     shutil.rmtree(versions / "__pycache__", ignore_errors=True)

@@ -256,7 +256,8 @@ class PostgreSQL(Server):
         """Drop the tables that the migrations have not made; return whether that is all."""
         self.engine.dispose()  # temporary tables end with their connection, or a moment later
         end = time.monotonic() + 1
-        while self._find("SELECT FROM pg_class WHERE relpersistence = 't'") and time.monotonic() < end:
+        ending = f"SELECT FROM pg_class WHERE relpersistence = 't' OR EXISTS ({OPEN_TRANSACTIONS})"
+        while self._find(ending) and time.monotonic() < end:
             time.sleep(0.01)
         query = f"""SELECT string_agg(c.oid::regclass::text, ', ') FROM pg_class c
             JOIN pg_namespace n ON n.oid = c.relnamespace
