@@ -120,11 +120,16 @@ def upgrade() -> None:
 '''
 
 
+def project_with(bake: Bake, statement: str) -> Path:
+    """Bake a project with a migration that sends a statement."""
+    project = bake()
+    (project / "migrations" / "versions" / "0002_more.py").write_text(MIGRATION.format(statement=statement))
+    return project
+
+
 @pytest.mark.parametrize("server", ["postgresql"])
 def test_a_publication_of_all_tables_does_not_make_the_database_anew(bake: Bake, url: str) -> None:
-    project = bake()
-    migration = MIGRATION.format(statement="CREATE PUBLICATION everything FOR ALL TABLES")
-    (project / "migrations" / "versions" / "0002_publish.py").write_text(migration)
+    project = project_with(bake, "CREATE PUBLICATION everything FOR ALL TABLES")
     path = write_test(
         project,
         """
@@ -148,9 +153,7 @@ def test_was_not_made_anew():
 
 @pytest.mark.parametrize("server", ["postgresql"])
 def test_ids_that_a_connection_keeps_in_stock_restart_too(bake: Bake, url: str) -> None:
-    project = bake()
-    migration = MIGRATION.format(statement="CREATE TABLE stock (id int GENERATED ALWAYS AS IDENTITY (CACHE 10))")
-    (project / "migrations" / "versions" / "0002_stock.py").write_text(migration)
+    project = project_with(bake, "CREATE TABLE stock (id int GENERATED ALWAYS AS IDENTITY (CACHE 10))")
     path = write_test(
         project,
         """

@@ -10,6 +10,7 @@ from app.config import ROOT
 from app.db import engine, session_factory
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import IntegrityError
+from tests.database import alembic_config
 
 CHILDREN = """
     op.create_table("parents", sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.String(9)))
@@ -30,7 +31,7 @@ def config():
     """The configuration of Alembic, in a project that gets its migrations back after the test."""
     versions = ROOT / "migrations" / "versions"
     before = set(versions.glob("*.py"))
-    yield Config(toml_file=ROOT / "pyproject.toml")
+    yield alembic_config()
     for path in set(versions.glob("*.py")) - before:
         path.unlink()
     shutil.rmtree(versions / "__pycache__", ignore_errors=True)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from app.db import session, session_factory
 from app.decisions import awaits_response
 from app.streams import own_session
-from app.uncommitted import writes_of
+from app.uncommitted import notes_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +45,7 @@ def _place(current: Session) -> Callable[[], bool]:
 
     Those of Core and of `text()` tell the session nothing, but what SQLAlchemy sends is noted.
     """
-    transaction, place = current.get_transaction(), f"PLACE {uuid4()}"
-    connections = [] if transaction is None else [c for c in transaction.connections if not c.invalidated]
-    notes = [writes_of(connection) for connection in connections]
+    notes, place = notes_of(current), f"PLACE {uuid4()}"
     for writes in notes:
         writes.append(place)
     return lambda: all(place in writes for writes in notes)

@@ -48,10 +48,14 @@ def _uncommitted_work(session: Session) -> list[str]:
     """Return what a commit would write and what the transaction has written, in a few words each."""
     changed = [obj for obj in session.dirty if session.is_modified(obj)]
     unsaved = [f"an unsaved {type(obj).__name__}" for obj in (*session.new, *changed, *session.deleted)]
-    transaction = session.get_transaction()
-    connections = [c for c in transaction.connections if not c.invalidated] if transaction is not None else []
-    writes = dict.fromkeys(write for connection in connections for write in writes_of(connection))
+    writes = dict.fromkeys(write for writes in notes_of(session) for write in writes)
     return [*unsaved, *(write for write in writes if not write.startswith(("SAVEPOINT ", "PLACE ")))]
+
+
+def notes_of(session: Session) -> list[list[str]]:
+    """Return what each connection has written in the transaction of a session; one that is dead has not."""
+    transaction = session.get_transaction()
+    return [writes_of(c) for c in transaction.connections if not c.invalidated] if transaction is not None else []
 
 
 def writes_of(connection: Connection) -> list[str]:

@@ -15,10 +15,14 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy
 from sqlalchemy import Engine, QueuePool, event
 from sqlalchemy.pool import ConnectionPoolEntry
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -210,6 +214,13 @@ def open_connections(engine: Engine, wait: float = 0) -> int:
     return pool.checkedout()
 
 
+def alembic_config() -> "Config":
+    """Return the Alembic configuration of the project."""
+    from alembic.config import Config  # a tenth of a second, which a run that finds the schema need not take
+
+    return Config(toml_file=ROOT / "pyproject.toml")
+
+
 def has_migrations() -> bool:
     """Return whether there are migrations."""
     return any(path.name != "__init__.py" for path in (ROOT / "migrations" / "versions").glob("*.py"))
@@ -220,11 +231,10 @@ def upgrade(engine: Engine) -> None:
 
     :raises UnusableDatabaseError: if it fails.
     """
-    from alembic import command  # a tenth of a second, which a run that finds the schema need not take
-    from alembic.config import Config
+    from alembic import command
 
     try:
-        command.upgrade(Config(toml_file=ROOT / "pyproject.toml"), "head")
+        command.upgrade(alembic_config(), "head")
     except Exception as error:
         raise UnusableDatabaseError(f"`alembic upgrade head` fails: {type(error).__name__}: {error}") from error
     finally:

@@ -19,9 +19,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.schema import sort_tables_and_constraints
 
 from app.db import engine
-from tests.database import ROOT
-
-CONFIG = ROOT / "pyproject.toml"
+from tests.database import ROOT, alembic_config
 
 BROKEN = '''"""Make a table, then fail."""
 
@@ -79,15 +77,15 @@ def revisions(config: Config) -> Iterator[Script]:
 
 
 def test_every_model_has_a_migration() -> None:
-    command.check(Config(toml_file=CONFIG))
+    command.check(alembic_config())
 
 
 def test_there_are_no_two_newest_migrations() -> None:
-    assert len(ScriptDirectory.from_config(Config(toml_file=CONFIG)).get_heads()) <= 1
+    assert len(ScriptDirectory.from_config(alembic_config()).get_heads()) <= 1
 
 
 def test_each_downgrade_undoes_its_upgrade() -> None:
-    config = Config(toml_file=CONFIG)
+    config = alembic_config()
     for script in revisions(config):
         before = schema()
         command.upgrade(config, script.revision)
@@ -101,7 +99,7 @@ def test_each_downgrade_undoes_its_upgrade() -> None:
 
 
 def test_no_upgrade_loses_a_row() -> None:
-    config = Config(toml_file=CONFIG)
+    config = alembic_config()
     for script in revisions(config):
         fill_tables()
         before = count_rows()
@@ -113,7 +111,7 @@ def test_no_upgrade_loses_a_row() -> None:
 
 @pytest.mark.skipif(engine.name in ("mysql", "mariadb"), reason="this database commits with each DDL")
 def test_a_migration_that_fails_halfway_leaves_the_database_as_it_was(tmp_path: Path) -> None:
-    config = Config(toml_file=CONFIG)
+    config = alembic_config()
     head = ScriptDirectory.from_config(config).get_current_head()
     (tmp_path / "broken.py").write_text(BROKEN.format(head=head))
     config.set_main_option("path_separator", "os")
