@@ -4,6 +4,7 @@ import asyncio
 import gc
 import threading
 import weakref
+from contextlib import suppress
 
 import pytest
 from app.contexts import current_scope
@@ -594,6 +595,16 @@ def test_a_write_that_a_savepoint_took_back_is_no_lost_work(app, client) -> None
         return Response(body())
 
     assert client.get("/savepoint").text == "done"
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["written", "only read"])
+def test_an_error_explains_what_is_lost_with_it(app, caplog, written) -> None:
+    with caplog.at_level("DEBUG"), suppress(LookupError), app.app_context():
+        Thing(name="lost").save() if written else session.scalar(select(Thing.id))
+        raise LookupError
+
+    assert ("rollback because of LookupError" in caplog.text) is written
+    assert "Discarded" not in caplog.text
 
 
 def test_what_went_before_a_savepoint_that_was_taken_back_is_lost_work(app, caplog) -> None:

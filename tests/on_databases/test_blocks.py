@@ -2,12 +2,13 @@
 
 import asyncio
 import threading
+from contextlib import nullcontext, suppress
 
 import pytest
 from app.db import engine, session, session_factory
-from app.transactions import transaction
+from app.transactions import on_commit, transaction
 from flask import copy_current_request_context
-from rules.conftest import Page, Part, Thing, names
+from rules.conftest import Page, Part, Thing, kill, names
 from rules.test_conflicts import sqlite_busy
 from sqlalchemy import event, insert, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
@@ -111,8 +112,11 @@ def test_a_decorated_function_may_call_itself() -> None:
 
 
 def test_a_decorated_coroutine_function() -> None:
+    runs = []
+
     @transaction(attempts=2)
     async def work(fails):
+        runs.append(fails)
         Thing(name="box").save()
         await asyncio.sleep(0)
         if fails:
@@ -123,6 +127,7 @@ def test_a_decorated_coroutine_function() -> None:
         asyncio.run(work(True))
     assert names() == []
     assert asyncio.run(work(False)) == 1
+    assert runs == [True, False]
     assert names() == ["box"]
 
 
@@ -165,6 +170,104 @@ def test_an_inner_one_is_a_savepoint() -> None:
         assert names() == []
 
     assert names() == ["before", "after"]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_an_inner_one_ends_what_it_has_left_open(fails) -> None:
+    called = []
+    with transaction():
+        with suppress(LookupError), transaction():
+            Thing(name="inner").save()
+            on_commit(lambda: called.append("inner"))
+            session.begin_nested()
+            Thing(name="innermost").save()
+            if fails:
+                raise LookupError
+        Thing(name="after").save()
+
+    assert names() == (["after"] if fails else ["inner", "innermost", "after"])
+    assert called == ([] if fails else ["inner"])
+
+
+@pytest.mark.parametrize("end", [session.commit, session.rollback])
+def test_an_inner_one_that_has_ended_the_transaction_rolls_back_what_it_did_then(end) -> None:
+    called = []
+    with transaction():
+        with pytest.raises(LookupError), transaction():
+            end()
+            Thing(name="late").save()
+            on_commit(lambda: called.append("late"))
+            raise LookupError
+        Thing(name="after").save()
+
+    assert names() == ["after"]
+    assert called == []
+
+
+def test_an_inner_one_that_ends_the_savepoint_around_it_rolls_back_no_more() -> None:
+    with transaction():
+        Thing(name="before").save()
+        around = session.begin_nested()
+        with pytest.raises(LookupError), transaction():
+            around.rollback()
+            raise LookupError
+
+    assert names() == ["before"]
+
+
+def test_a_function_that_removes_the_session_does_not_end_well(app, client) -> None:
+    @transaction
+    def remove():
+        Thing(name="lost").save()
+        session.remove()
+
+    @app.post("/rule")
+    def view():
+        remove()
+        return ""
+
+    with pytest.raises(RuntimeError, match="removed within transaction"):
+        remove()
+    assert client.post("/rule").status_code == 500
+    assert names() == []
+
+
+@pytest.mark.skipif(engine.name == "sqlite", reason="SQLite has no connection to kill")
+@pytest.mark.parametrize("error", [LookupError, KeyboardInterrupt])
+@pytest.mark.parametrize("around", [nullcontext, transaction], ids=["outermost", "inner"])
+def test_a_dead_connection_hides_no_other_error(error, around) -> None:
+    with pytest.raises(error), around(), transaction():
+        Thing(name="lost").save()
+        kill(session.connection())
+        raise error
+
+    assert names() == []
+    assert engine.pool.checkedout() == 0
+
+
+@pytest.mark.skipif(engine.name == "sqlite", reason="SQLite has no connection to kill")
+def test_a_dead_connection_that_a_view_has_swallowed_commits_nothing(app, client) -> None:
+    @app.post("/rule")
+    def view():
+        Thing(name="before").save()
+        with suppress(LookupError), transaction():
+            Thing(name="lost").save()
+            kill(session.connection())
+            raise LookupError
+        return ""
+
+    assert client.post("/rule").status_code >= 500
+    assert names() == []
+
+
+@pytest.mark.skipif(engine.name == "sqlite", reason="SQLite has no connection to kill")
+def test_a_context_ends_with_its_own_error_on_a_dead_connection(app) -> None:
+    with pytest.raises(LookupError), app.app_context():
+        session.scalars(select(Thing)).all()
+        kill(session.connection())
+        raise LookupError
+
+    assert engine.pool.checkedout() == 0
 
 
 def test_an_inner_one_that_the_database_refuses_keeps_the_rest() -> None:

@@ -202,6 +202,19 @@ def test_forgotten_with_its_savepoint(app, called) -> None:
     assert names() == ["two"]
 
 
+def test_forgotten_with_a_savepoint_in_which_nothing_was_done(app, called) -> None:
+    def view():
+        with suppress(LookupError), session.begin_nested():
+            on_commit(lambda: called.append("in it"))
+            raise LookupError
+        on_commit(lambda: called.append("after"))
+        return ""
+
+    post(app, view)
+
+    assert called == ["after"]
+
+
 def test_forgotten_with_the_savepoint_around_its_own(app, called) -> None:
     def view():
         with pytest.raises(LookupError), transaction():
@@ -417,6 +430,15 @@ def test_what_one_writes_without_a_transaction_is_reported(app, caplog) -> None:
     assert names() == []
 
 
+def test_one_that_nobody_commits_is_reported(app, called, caplog) -> None:
+    with app.app_context():
+        session.scalars(select(Thing)).all()
+        on_commit(lambda: called.append("lost"))
+
+    assert called == []
+    assert "Discarded what nobody has committed: the callback" in caplog.text
+
+
 def test_one_may_use_the_objects_of_the_request(app, called) -> None:
     def view():
         thing = Thing(name="box").save()
@@ -469,6 +491,17 @@ def test_in_a_script_that_rolls_back(called) -> None:
     on_commit(lambda: called.append(1))
     session.rollback()
     session.commit()
+
+    assert called == []
+
+
+def test_in_a_script_with_begin_that_fails(called) -> None:
+    with suppress(LookupError), session.begin():
+        Thing(name="box").save()
+        on_commit(lambda: called.append("early"))
+        raise LookupError
+    with session.begin():
+        Thing(name="other").save()
 
     assert called == []
 

@@ -14,6 +14,7 @@ from app.db import session
 from app.decisions import awaits_response
 from app.savepoints import savepoint
 from app.turns import pause
+from app.uncommitted import uncommitted_work
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,7 +29,8 @@ def transaction(function: Callable[P, R] | None = None, /, *, attempts: int = 1)
 
     Within another one, and where a response decides, it is a savepoint. Anywhere else (a script, a task, a stream, a
     callback of `on_commit`) it is the outermost: it commits, and ends the session unless there was one before.
-    A decorated function whose outermost transaction loses a conflict runs up to `attempts` times.
+    A decorated function whose outermost transaction loses a conflict runs up to `attempts` times, unless the session has held
+    work before: that would be lost.
 
     :raises sqlalchemy.exc.SQLAlchemyError: if the database refuses, at the latest when it commits; where that only follows
         a conflict which the function has swallowed, the error of the conflict.
@@ -66,7 +68,7 @@ class Transaction:
             block: AbstractContextManager[Session] = blocks.pop()
             return block.__exit__(*error)
         if error[0] is None:
-            raise RuntimeError("The session was removed within transaction(): what was written in it is lost.")
+            _refuse_removed(None)
         return None
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
@@ -102,8 +104,10 @@ class Transaction:
         return cast("Callable[P, R]", run_async if iscoroutinefunction(function) else run)
 
     def _all_but_the_last(self) -> range:
-        """Return the numbers of the attempts that another may follow; within another transaction there is only one."""
-        attempts = 1 if _is_inside() else self._attempts
+        """Return the numbers of the attempts that another may follow."""
+        attempts = self._attempts
+        if attempts > 1 and (_is_inside() or ((current := session.existing()) and uncommitted_work(current))):
+            attempts = 1
         return range(1, attempts)
 
 
@@ -119,6 +123,12 @@ def _is_inside() -> bool:
     return awaits_response() or (session.registry.has() and "block" in session().info)
 
 
+def _refuse_removed(current: Session | None) -> None:
+    """Raise if a block has not its session any more."""
+    if current is None or session.existing() is not current:
+        raise RuntimeError("The session was removed within transaction(): what was written in it is lost.")
+
+
 @contextmanager
 def _block() -> Iterator[Session]:
     """Commit a block, or a savepoint of the transaction that it is in."""
@@ -126,11 +136,13 @@ def _block() -> Iterator[Session]:
     if inside:
         with savepoint(current):
             yield current
+            _refuse_removed(current)
         return
     current.info["block"] = True
     current.info["lost_in"] = None
     try:
         yield current
+        _refuse_removed(current)
         if not existed:  # the objects can still be read when their session has ended
             current.expire_on_commit = False
         current.commit()

@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import inspect
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 logger = logging.getLogger(__name__)
@@ -20,9 +21,19 @@ class SavepointSession(Session):
             super().flush(objects)
 
     def rollback(self) -> None:
-        """Roll back the whole transaction, and forget what `on_commit` keeps for it."""
+        """Roll back the whole transaction, and forget what `on_commit` keeps for it; a dead connection has done so."""
         self.info.pop("callbacks", None)
-        super().rollback()
+        try:
+            super().rollback()
+        except DBAPIError:
+            self.invalidate()
+
+    def close(self) -> None:
+        """Release the connections and the objects; a dead connection is released too."""
+        try:
+            super().close()
+        except DBAPIError:
+            self.invalidate()
 
 
 def open_savepoint(session: Session) -> SessionTransaction:
@@ -62,8 +73,7 @@ def flushed_alone(session: Session, instance: object) -> Iterator[None]:
             session.rollback()
             if callbacks:
                 session.info["callbacks"] = callbacks
-        for other in unsaved:
-            other.save_again()
+        _save_again(unsaved)
         raise
 
 
@@ -74,19 +84,26 @@ def savepoint(session: Session) -> Iterator[None]:
     :raises sqlalchemy.exc.DBAPIError: the error of the database, as it came.
     """
     opened = session.begin_nested()
+    outermost = session.get_transaction()
     try:
         yield
         if _is_open(session, opened):
             opened.commit()
     except BaseException:
         if _is_open(session, opened):
-            opened.rollback()
+            with suppress(DBAPIError):  # a dead connection has rolled back more, and the COMMIT will say so
+                opened.rollback()
+        elif session.get_transaction() is not outermost:  # the block has ended that, and begun another
+            session.rollback()
         raise
 
 
 def _is_open(session: Session, savepoint: SessionTransaction) -> bool:
     """Return whether a savepoint is still there: a commit or rollback of the session ends it with the transaction."""
-    return session.get_nested_transaction() is savepoint
+    innermost = session.get_nested_transaction()
+    while innermost is not None and innermost is not savepoint:
+        innermost = innermost.parent
+    return innermost is savepoint
 
 
 def _has_done_nothing(session: Session) -> bool:
@@ -103,6 +120,17 @@ def _changed(session: Session) -> list[object]:
     return [] if session._is_clean() else [*session.new, *session.dirty, *session.deleted]
 
 
+def _save_again(unsaved: list["_Unsaved"]) -> None:
+    """Save what may be saved, in as many rounds as it takes: one change may wait for another."""
+    while unsaved:
+        failed = {other: error for other in unsaved if (error := other.save_again())}
+        if len(failed) == len(unsaved):
+            for other, error in failed.items():
+                logger.warning("dropped the changes of %s: %s", type(other.instance).__name__, error)
+            return
+        unsaved = list(failed)
+
+
 class _Unsaved:
     """The changes of an object that were not flushed when the `save()` of another began, which may undo them."""
 
@@ -117,8 +145,8 @@ class _Unsaved:
                 others = [item for item in added or () if item is not but]
                 self.changes.append((attribute.key, others, [item for item in removed or () if item is not but]))
 
-    def save_again(self) -> None:
-        """Make the changes once more and flush them; drop them if they fail by themselves."""
+    def save_again(self) -> Exception | None:
+        """Make the changes once more and flush them; return why they fail, if they do."""
         savepoint = open_savepoint(self.session)
         try:
             if self.deleted:
@@ -130,7 +158,8 @@ class _Unsaved:
             savepoint.commit()
         except Exception as error:  # noqa: BLE001 (the error that is raised is that of the first attempt)
             savepoint.rollback()
-            logger.warning("dropped the changes of %s: %s", type(self.instance).__name__, error)
+            return error
+        return None
 
     def _change(self, name: str, added: list[Any], removed: list[Any]) -> None:
         """Set an attribute, or add to a collection and remove from it."""

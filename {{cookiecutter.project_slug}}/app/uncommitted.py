@@ -33,7 +33,7 @@ def report_uncommitted(left: Session, app: Flask | None, *, expected: BaseExcept
 
     :raises RuntimeError: under `TESTING`, if the work was done after the response, or belongs to none.
     """
-    work = _uncommitted_work(left)
+    work = uncommitted_work(left)
     log = logger if app is None else app.logger
     if work and expected is not None:
         log.debug("rollback because of %s", type(expected).__name__)
@@ -44,12 +44,13 @@ def report_uncommitted(left: Session, app: Flask | None, *, expected: BaseExcept
             raise RuntimeError(message)
 
 
-def _uncommitted_work(session: Session) -> list[str]:
-    """Return what a commit would write and what the transaction has written, in a few words each."""
+def uncommitted_work(session: Session) -> list[str]:
+    """Return what a commit would write or call, and what the transaction has written, in a few words each."""
     changed = [obj for obj in session.dirty if session.is_modified(obj)]
     unsaved = [f"an unsaved {type(obj).__name__}" for obj in (*session.new, *changed, *session.deleted)]
     writes = dict.fromkeys(write for writes in notes_of(session) for write in writes)
-    return [*unsaved, *(write for write in writes if not write.startswith(("SAVEPOINT ", "PLACE ")))]
+    callbacks = [f"the callback {callback!r}" for *_, callback in session.info.get("callbacks", ())]
+    return [*unsaved, *(write for write in writes if not write.startswith(("SAVEPOINT ", "PLACE "))), *callbacks]
 
 
 def notes_of(session: Session) -> list[list[str]]:
