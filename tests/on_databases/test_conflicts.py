@@ -4,13 +4,13 @@ import io
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 import pytest
 from app.conflicts import is_conflict
-from app.db import engine, session
+from app.db import engine, session, session_factory
 from app.transactions import attempts, on_commit, transaction
-from flask import request
+from flask import Response, request, stream_with_context
 from rules.conftest import Page, Thing, names, size
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
@@ -489,6 +489,25 @@ def test_a_block_knows_nothing_of_what_its_session_lost_before() -> None:
         Thing(name="counter").save()
 
 
+@pytest.mark.parametrize(
+    "work", [lambda: Thing(name="before").save(), lambda: on_commit(list)], ids=["row", "callback"]
+)
+def test_a_decorated_function_is_not_repeated_if_that_would_lose_what_came_before(work) -> None:
+    runs = []
+
+    @transaction(attempts=3)
+    def lose():
+        runs.append(1)
+        raise OperationalError("", {}, sqlite_busy())
+
+    session.scalars(select(Thing)).all()
+    work()
+    with pytest.raises(OperationalError):
+        lose()
+
+    assert len(runs) == 1
+
+
 @mariadb_only
 def test_a_decorated_function_is_repeated_on_a_conflict_that_it_has_swallowed_in_a_savepoint() -> None:
     runs, meet = [], conflict_once()
@@ -592,7 +611,8 @@ def test_which_errors_are_conflicts() -> None:
 
 
 @pytest.mark.skipif(engine.name == "sqlite", reason="SQLite has one writer")
-def test_a_deadlock_is_a_conflict(app) -> None:
+@pytest.mark.parametrize("around", [nullcontext, lambda: suppress(OperationalError)], ids=["raised", "swallowed"])
+def test_a_deadlock_is_a_conflict(app, around) -> None:
     with Session(engine) as own:
         own.add(Thing(id=2, name="second"))
         own.commit()
@@ -604,14 +624,53 @@ def test_a_deadlock_is_a_conflict(app) -> None:
         if not hasattr(first, "run"):
             first.run = True
             barrier.wait(10)
-        session.execute(update(Thing).where(Thing.id == other).values(size=Thing.size + 1))
+        with around():
+            session.execute(update(Thing).where(Thing.id == other).values(size=Thing.size + 1))
         return ""
 
     with ThreadPoolExecutor(2) as threads:
         answers = list(threads.map(lambda path: app.test_client().post(path).status_code, ["/1/2", "/2/1"]))
 
     assert answers == [200, 200]
-    assert size() == 2
+    with Session(engine) as own:
+        assert own.scalars(select(Thing.size)).all() == [2, 2]
+
+
+@pytest.mark.skipif(engine.name != "mariadb", reason="elsewhere a lock is waited for until somebody gives up")
+def test_a_lock_that_is_waited_for_too_long_is_a_conflict(app, client) -> None:
+    runs = []
+    with Session(engine) as other:
+        other.execute(update(Thing).where(Thing.id == 1).values(size=Thing.size + 100))
+
+        @app.post("/rule")
+        def view():
+            runs.append(1)
+            if len(runs) == 2:
+                other.commit()
+            session.execute(text("SET STATEMENT innodb_lock_wait_timeout = 1 FOR UPDATE things SET size = size + 1"))
+            return ""
+
+        assert client.post("/rule").status_code == 200
+    assert len(runs) == 2
+    assert size() == 101
+
+
+def test_there_is_a_pause_before_each_attempt_but_the_first(app, client, monkeypatch) -> None:
+    pauses: list[int] = []
+    monkeypatch.setattr("app.conflicts.pause", pauses.append)
+    monkeypatch.setattr("app.blocks.pause", pauses.append)
+
+    @app.post("/rule")
+    @attempts(3)
+    def view():
+        raise OperationalError("", {}, sqlite_busy())
+
+    assert client.post("/rule").status_code == 503
+    assert pauses == [1, 2]
+
+    with pytest.raises(OperationalError):
+        transaction(attempts=3)(view.__wrapped__)()
+    assert pauses == [1, 2, 1, 2]
 
 
 @pytest.mark.skipif(engine.name != "sqlite", reason="for SQLite")
@@ -692,14 +751,15 @@ def test_who_loses_twice_locks_first_what_it_lost(app, client) -> None:
 
 
 @pytest.mark.skipif(engine.name == "sqlite", reason="SQLite has one writer")
-def test_a_request_with_other_connections_locks_nothing_first(app, client) -> None:
+@pytest.mark.parametrize("make", [lambda: Session(engine), session_factory], ids=["of SQLAlchemy", "of the app"])
+def test_a_request_with_other_connections_locks_nothing_first(app, client, make) -> None:
     runs = []
 
     @app.post("/rule")
     def view():
         runs.append(1)
         before = session.scalar(select(Thing.size).where(Thing.id == 1))
-        with Session(engine) as other:
+        with make() as other:
             other.execute(update(Thing).where(Thing.id == 1).values(size=before + 1))
             other.commit()
         session.execute(update(Thing).where(Thing.id == 1).values(size=-1))
@@ -724,6 +784,46 @@ def test_a_request_within_a_request_does_not_undo_that_the_outer_one_has_committ
 
     assert client.post("/rule").status_code == 503
     assert names() == ["box 1"]
+
+
+def test_a_request_that_fails_after_its_commit_forbids_the_repetition_of_the_one_around_it(app, client) -> None:
+    runs = []
+
+    @app.post("/inner")
+    def inner():
+        session.add(Thing(name="inner"))
+        session.commit()
+        raise LookupError
+
+    @app.post("/rule")
+    def view():
+        runs.append(1)
+        with suppress(LookupError):
+            app.test_client().post("/inner")
+        raise OperationalError("", {}, sqlite_busy())
+
+    app.testing = True
+    assert client.post("/rule").status_code == 503
+    assert names() == ["inner"]
+
+
+def test_a_body_that_commits_forbids_the_repetition_of_the_request_that_reads_it(app, client) -> None:
+    @app.get("/inner")
+    def inner():
+        def body():
+            with transaction():
+                Thing(name="inner").save()
+            yield "done"
+
+        return Response(stream_with_context(body()))
+
+    @app.post("/rule")
+    def view():
+        app.test_client().get("/inner").get_data()
+        raise OperationalError("", {}, sqlite_busy())
+
+    assert client.post("/rule").status_code == 503
+    assert names() == ["inner"]
 
 
 @pytest.mark.parametrize("error", [IntegrityError("", {}, Exception("taken")), ValueError()])

@@ -5,6 +5,7 @@ import gc
 import io
 import os
 import threading
+import time
 from contextlib import nullcontext, suppress
 
 import pytest
@@ -649,3 +650,16 @@ def test_a_connection_that_is_dead_before_its_first_transaction_says_so() -> Non
         kill_backend(driver.info.backend_pid if engine.name == "postgresql" else driver.thread_id())
         with pytest.raises(OperationalError):
             connection.get_isolation_level()
+
+
+@pytest.mark.skipif(engine.name != "postgresql", reason="for PostgreSQL")
+def test_a_transaction_that_the_server_has_ended_for_its_idleness_may_be_tried_again(app, client) -> None:
+    @app.post("/rule")
+    def view():
+        session.execute(text("SET LOCAL idle_in_transaction_session_timeout = '50ms'"))
+        time.sleep(0.3)
+        Thing(name="lost").save()
+        return ""
+
+    assert client.post("/rule").status_code == 503
+    assert names() == []

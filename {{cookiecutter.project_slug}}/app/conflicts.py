@@ -66,6 +66,8 @@ class Attempt:
     others: int = 0
     lost_in: dict[str, Any] | None = None
     committed: bool = False
+    around: "Attempt | None" = None
+    """That of the request whose view, or body, has sent this one."""
 
     def may_be_repeated(self) -> bool:
         """Return whether the next run would do the same work, and no part of it twice."""
@@ -82,24 +84,19 @@ def init_app(app: Flask) -> None:
     app.config.setdefault("TRANSACTION_ATTEMPTS", 10)
     app.config.setdefault("TRANSACTION_MAX_BODY", 1_000_000)
     before_exceptions(app, _repeat_if_lost)
-    wsgi_app = app.wsgi_app
+    wsgi_app: Callable[..., Iterable[bytes]] = app.wsgi_app
 
     def run(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        body, around = None, current_attempt()
+        body = None
         if environ.get("CONTENT_LENGTH") or environ.get("wsgi.input_terminated") or "HTTP_TRANSFER_ENCODING" in environ:
             body = environ["wsgi.input"] = RecordedBody(environ["wsgi.input"], app.config["TRANSACTION_MAX_BODY"])
         untouched = environ.copy()  # before the app adds to it
-        limit, deadline = app.config["TRANSACTION_ATTEMPTS"], time.monotonic() + PATIENCE
-        attempt = environ["app.attempt"] = Attempt(1, limit, deadline, body)
+        limit, deadline, around = app.config["TRANSACTION_ATTEMPTS"], time.monotonic() + PATIENCE, current_attempt()
+        attempt = environ["app.attempt"] = Attempt(1, limit, deadline, body, around=around)
         try:
-            answer: Iterable[bytes] = wsgi_app(environ, start_response)
+            return wsgi_app(environ, start_response)
         except Repeat as lost:
-            attempt, answer = _run_again(
-                app, lambda environ: wsgi_app(environ, start_response), untouched, attempt, lost
-            )
-        if around is not None:  # a view has sent this request
-            around.committed |= attempt.committed
-        return answer
+            return _run_again(app, lambda environ: wsgi_app(environ, start_response), untouched, attempt, lost)
 
     setattr(app, "wsgi_app", run)  # noqa: B010 (a method)
 
@@ -110,8 +107,8 @@ def _run_again(
     untouched: dict[str, Any],
     attempt: Attempt,
     lost: Repeat,
-) -> tuple[Attempt, Iterable[bytes]]:
-    """Run a request until it loses no conflict, or may not be repeated; return its last attempt and the answer."""
+) -> Iterable[bytes]:
+    """Run a request until it loses no conflict, or may not be repeated; return the answer."""
     while True:
         told = (untouched["REQUEST_METHOD"], untouched.get("PATH_INFO", ""), attempt.number, reason(lost.__cause__))
         app.logger.info("%s %s: attempt %s lost a conflict: %s", *told)
@@ -122,7 +119,7 @@ def _run_again(
         attempt = replace(attempt, number=attempt.number + 1, follows=lost.__cause__, lost_in=None)
         environ["app.attempt"] = attempt
         try:
-            return attempt, run(environ)
+            return run(environ)
         except Repeat as again:
             lost = again
 
@@ -216,4 +213,6 @@ def _note_commit(committed: Session) -> None:
         return
     # Whatever it sent: a SELECT may call a function that writes.
     if transaction.connections and session.existing() is committed:
-        attempt.committed = True
+        while attempt is not None:
+            attempt.committed = True
+            attempt = attempt.around

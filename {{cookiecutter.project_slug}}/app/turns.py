@@ -30,7 +30,7 @@ def lock_first(connection: Connection, lost: BaseException | None) -> None:
     with suppress(DBAPIError), connection.begin_nested():
         if connection.dialect.name == "postgresql":
             # Nobody waits for long, should the view wait for something else.
-            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '5s'")
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '20s'")
             connection.exec_driver_sql(f"LOCK TABLE {table[1]} IN EXCLUSIVE MODE")
         elif connection.dialect.name in ("mysql", "mariadb"):
             condition = (statement or "").partition(" WHERE ")[2]
