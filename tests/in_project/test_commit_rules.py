@@ -4,16 +4,19 @@ import pickle
 from uuid import uuid4
 
 import pytest
-from app.db import session, session_factory
+from app import transactions
+from app.db import engine, session, session_factory
 from app.transactions import session_commit, set_rollback
 from flask import (
     Blueprint,
+    Flask,
     Response,
     abort,
     after_this_request,
     flash,
     get_flashed_messages,
     redirect,
+    request,
     request_finished,
 )
 from flask import session as client_session
@@ -23,6 +26,8 @@ from sqlalchemy.exc import IntegrityError
 from tests.test_conflicts import conflict
 from tests.things import Part, Thing
 from werkzeug.datastructures import CallbackDict
+from werkzeug.exceptions import InternalServerError
+from werkzeug.routing import BaseConverter
 
 pytestmark = pytest.mark.usefixtures("things")
 
@@ -433,3 +438,85 @@ def test_a_session_on_the_server_is_changed_once_by_a_repeated_request(app, clie
 
     assert len(runs) == 2
     assert [pickle.loads(data) for data in store.store.values()] == [{"cart": ["apple", "pear"]}]
+
+
+def test_an_error_that_is_answered_outside_a_request_cycle_decides_nothing(app) -> None:
+    with app.test_request_context():
+        answer = app.handle_user_exception(InternalServerError())
+
+    assert app.make_response(answer).status_code == 500
+
+
+def test_an_app_that_sets_nothing_has_the_defaults() -> None:
+    own = Flask(__name__)
+    session.init_app(own)
+    transactions.init_app(own)
+
+    @own.post("/")
+    def view():
+        return Thing(name=request.get_json()).save().name
+
+    assert own.test_client().post("/", json="box").text == "box"
+    assert saved() == ["box"]
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        lambda: Response(headers={"Content-Disposition": "attachment; filename=日本.pdf"}),
+        lambda: Response(headers={"Content-Location": "http://[::"}),
+        lambda: Response(status="200 日"),
+        lambda: Response([1, 2]),
+    ],
+    ids=["header", "location", "status", "body"],
+)
+def test_an_answer_that_cannot_be_sent_commits_nothing(app, client, response) -> None:
+    @app.post("/")
+    def view():
+        Thing(name="box").save()
+        return response()
+
+    app.testing = False
+    assert client.post("/").status_code == 500
+    assert saved() == []
+
+
+def test_what_a_listener_writes_before_the_commit_of_a_request_that_only_reads_is_kept(app, client) -> None:
+    app.add_url_rule("/read", view_func=lambda: str(session.scalars(select(Thing)).all()))
+
+    @event.listens_for(session_factory, "before_commit")
+    def note(committing):
+        committing.add(Thing(name="visit"))
+
+    try:
+        client.get("/read")
+    finally:
+        event.remove(session_factory, "before_commit", note)
+
+    assert saved() == ["visit"]
+
+
+def test_a_transaction_from_outside_is_not_ended(app, client) -> None:
+    app.add_url_rule("/read", view_func=lambda: str(session.scalars(select(Thing)).all()))
+    with engine.connect() as connection, connection.begin() as outside:
+        session_factory.configure(bind=connection)
+        try:
+            client.get("/read")
+        finally:
+            session_factory.configure(bind=engine)
+
+        assert outside.is_active
+
+
+def test_an_error_before_the_request_is_dispatched_is_rolled_back(app, client) -> None:
+    class Failing(BaseConverter):
+        def to_python(self, value):
+            Thing(name=value).save()
+            raise LookupError
+
+    app.url_map.converters["failing"] = Failing
+    app.add_url_rule("/<failing:name>", view_func=lambda name: name)
+    app.testing = False
+
+    assert client.get("/box").status_code == 500
+    assert saved() == []

@@ -15,11 +15,11 @@ An error that comes from a conflict leaves this at any point before the commit, 
 import logging
 from collections.abc import Callable
 from functools import wraps
+from itertools import chain
 from typing import Any, ParamSpec, TypeVar
 
 from flask import Flask, Response, current_app, request
 from sqlalchemy import Connection, event
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction
 from werkzeug.exceptions import InternalServerError
 
@@ -37,7 +37,7 @@ from app.contexts import (
     on_internal_server_error,
     request_context,
 )
-from app.db import session, session_factory
+from app.db import engine, session, session_factory
 from app.decisions import Decision, await_response, current_decision, note_unhandled, request_decision, set_rollback
 from app.streams import keep_session
 from app.turns import lock_first
@@ -74,13 +74,15 @@ def session_commit(response: Response) -> Response:
     reason = _reason_to_roll_back(response, request_decision() or Decision())
     if reason is not None:
         logger.debug("rollback because of %s", reason)
-        _roll_back(current)
+        current.rollback()
         return response
     logger.debug("commit")
     try:
-        if response.headers.getlist("Location"):
-            response.get_wsgi_headers(request.environ)  # one that is no URL fails here, not after the commit
-        _commit(current)
+        if _has_only_read(current):
+            _end_reading(current)
+        else:
+            _check_headers(response)
+            current.commit()
     except BaseException:
         current.rollback()
         raise
@@ -103,28 +105,28 @@ def attempts(limit: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
-def _commit(current: Session) -> None:
-    """Commit. If the request has only read, do it without the session's own way, which takes longer than the COMMIT."""
+def _has_only_read(current: Session) -> bool:
+    """Return whether nothing happens at a commit but the COMMIT."""
     transaction = current.get_transaction()
     if transaction is None or current.in_nested_transaction() or "callbacks" in current.info:
-        current.commit()
-        return
-    connections = transaction.connections
-    if any(map(writes_of, connections)) or not current._is_clean():
-        current.commit()
-        return
-    for connection in connections:
+        return False
+    unlike = current.bind is not engine or current.dispatch.before_commit  # it may not be ours to commit; it may write
+    return not (unlike or any(map(writes_of, transaction.connections))) and current._is_clean()
+
+
+def _end_reading(current: Session) -> None:
+    """Commit without the session's own way, which takes longer than the COMMIT; `after_commit` is not sent."""
+    transaction: Any = current.get_transaction()
+    for connection in transaction.connections:
         connection.commit()
     transaction.close()
     current.expire_all()  # a stream or a teardown may use the objects in another transaction
 
 
-def _roll_back(current: Session) -> None:
-    """Roll back; a connection that is dead has done so."""
-    try:
-        current.rollback()
-    except DBAPIError:
-        current.invalidate()
+def _check_headers(response: Response) -> None:
+    """Raise what sending the headers would raise, after the commit: they are latin-1, and `Location` is a URL."""
+    headers = response.get_wsgi_headers(request.environ if request else {})
+    "".join((response.status, *chain(*headers))).encode("latin-1")
 
 
 def _reason_to_roll_back(response: Response, decision: Decision) -> str | None:
