@@ -1,14 +1,16 @@
 """What `save`, `update` and `delete` leave when they fail, in the corners."""
 
 from contextlib import suppress
+from typing import ClassVar
 
 import pytest
 from app.db import engine, session, session_factory
-from app.models import Base
+from app.models import Base, OutdatedError, Versioned
 from app.transactions import transaction
-from sqlalchemy import ForeignKey, MetaData, event, insert, select, text
+from sqlalchemy import ForeignKey, MetaData, String, event, insert, select, text
 from sqlalchemy.exc import IntegrityError, InvalidRequestError, StatementError
-from sqlalchemy.orm import Mapped, mapped_column, relationship, validates
+from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship, validates
+from sqlalchemy.orm.exc import StaleDataError
 from tests.things import Thing
 
 pytestmark = pytest.mark.usefixtures("things")
@@ -45,15 +47,42 @@ class Child(Tables):
     parent: Mapped[Parent] = relationship(back_populates="children")
 
 
+class Animal(Versioned):
+    __tablename__ = "animals"
+    metadata = Tables.metadata
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    age: Mapped[int] = mapped_column(default=0)
+    __mapper_args__: ClassVar = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}
+
+
+class Cat(Animal):
+    lives: Mapped[int | None]
+    __mapper_args__: ClassVar = {"polymorphic_identity": "cat"}
+
+
 class Shelf(Tables):
     __tablename__ = "shelves"
     id: Mapped[int] = mapped_column(primary_key=True)
     boxes: Mapped[list["Box"]] = relationship()
 
 
+class Rack(Tables):
+    __tablename__ = "racks"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    bottles: WriteOnlyMapped["Bottle"] = relationship()
+
+
+class Bottle(Tables):
+    __tablename__ = "bottles"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    rack_id: Mapped[int | None] = mapped_column(ForeignKey("racks.id"))
+
+
 class Box(Tables):
     __tablename__ = "boxes"
     id: Mapped[int] = mapped_column(primary_key=True)
+    label: Mapped[str | None] = mapped_column(String(20), unique=True)
     shelf_id: Mapped[int | None] = mapped_column(ForeignKey("shelves.id"))
 
 
@@ -171,6 +200,43 @@ def test_what_was_taken_from_a_collection_stays_away() -> None:
     assert committed(Box.shelf_id) == [None, 1]
 
 
+def test_what_was_put_into_a_collection_that_no_attribute_mirrors_is_kept() -> None:
+    Parent(name="a").save()
+    shelf = Shelf(boxes=[Box()]).save()
+    box = Box().save()
+    shelf.boxes.append(box)
+
+    with pytest.raises(IntegrityError):
+        Parent(name="a").save()
+
+    assert committed(Box.shelf_id) == [1, 1]
+
+
+def test_what_was_put_into_a_collection_that_is_not_loaded_and_taken_from_it_is_kept() -> None:
+    Parent(name="a").save()
+    first, second = Bottle(), Bottle()
+    rack = Rack(bottles=[first]).save()
+    rack.bottles.remove(first)
+    rack.bottles.add(second)
+
+    with pytest.raises(IntegrityError):
+        Parent(name="a").save()
+
+    session.commit()
+    assert (first.rack_id, second.rack_id) == (None, rack.id)
+
+
+def test_an_object_that_fails_is_back_where_it_was_taken_from() -> None:
+    box = Box().save()
+    shelf = Shelf(boxes=[Box(label="taken"), box]).save()
+    shelf.boxes.remove(box)
+
+    with pytest.raises(IntegrityError):
+        box.update(label="taken")
+
+    assert committed(Box.shelf_id) == [1, 1]
+
+
 def test_a_change_that_failed_is_not_tried_again(caplog) -> None:
     Parent(name="a").save()
     parent = Parent(name="b").save()
@@ -179,6 +245,18 @@ def test_a_change_that_failed_is_not_tried_again(caplog) -> None:
     with pytest.raises(IntegrityError):
         parent.save()
 
+    assert "dropped the changes" not in caplog.text
+
+
+def test_a_change_that_needs_another_one_first_is_kept(caplog) -> None:
+    one = Parent(name="one").save()
+    one.name = "two"
+    session.add(Parent(name="one"))
+
+    with pytest.raises(IntegrityError):
+        Child(name="c", parent_id=99).save()
+
+    assert committed(Parent.name) == ["one", "two"]
     assert "dropped the changes" not in caplog.text
 
 
@@ -220,6 +298,19 @@ def test_a_validator_that_refuses_leaves_the_object_as_it_was() -> None:
 
     assert (parent.name, parent.age) == ("a", 1)
     assert committed(Parent.name) == ["a"]
+
+
+@pytest.mark.parametrize("model", [Animal, Cat])
+def test_a_model_with_mapper_arguments_of_its_own_counts_its_versions_too(model) -> None:
+    animal = model().save()
+    animal.update(version=1, age=7)
+
+    assert animal.version == 2
+    with pytest.raises(OutdatedError):
+        animal.update(version=1, age=8)
+    session.execute(text("UPDATE animals SET version = 3"))
+    with pytest.raises(StaleDataError):
+        animal.update(age=8)
 
 
 def test_a_value_of_the_wrong_type_leaves_the_object_as_it_was() -> None:

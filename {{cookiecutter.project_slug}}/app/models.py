@@ -3,8 +3,8 @@
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
-from sqlalchemy import MetaData, String, inspect
-from sqlalchemy.orm import DeclarativeBase, Mapped, QueryPropertyDescriptor, declared_attr, mapped_column, validates
+from sqlalchemy import MetaData, String, event, inspect
+from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, QueryPropertyDescriptor, mapped_column, validates
 from sqlalchemy.orm.exc import StaleDataError
 
 from app.columns import LargeInteger, UTCDateTime, utc_now
@@ -80,12 +80,6 @@ class Versioned(Base):
 
     version: Mapped[int] = mapped_column(default=1)
 
-    @declared_attr.directive
-    @classmethod
-    def __mapper_args__(cls) -> dict[str, Any]:
-        """Let SQLAlchemy count in the column, and compare it in each UPDATE and DELETE."""
-        return {"version_id_col": cls.version}
-
     def update(self, **values: Any) -> Self:
         """Set attributes, save and return the object; a `version` among them is the one that the client has seen.
 
@@ -93,9 +87,16 @@ class Versioned(Base):
         :raises sqlalchemy.exc.DBAPIError: if the database refuses; the object is then as it was in the database.
         """
         seen = values.pop("version", self.version)
-        if seen != self.version:
+        if str(seen) != str(self.version):  # a form sends text
             raise OutdatedError(f"{self!r} has version {self.version}, and the change was made to version {seen}.")
         return super().update(**values)
+
+
+@event.listens_for(Versioned, "instrument_class", propagate=True)
+def _count_versions(mapper: Mapper[Any], _model: type[Any]) -> None:
+    """Let SQLAlchemy count in the column, and compare it in each UPDATE and DELETE; the model may have `__mapper_args__`."""
+    if mapper.version_id_col is None:
+        mapper.version_id_col = mapper.local_table.c["version"]
 
 
 class User(Base):

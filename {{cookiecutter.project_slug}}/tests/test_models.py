@@ -102,3 +102,4 @@ def test_a_versioned_model_refuses_a_change_of_what_the_client_has_not_seen() ->
         page.update(text="three", version=1)
 
     assert (page.text, page.version) == ("two", 2)
+    assert page.update(text="three", version="2").version == 3  # as a form sends it
