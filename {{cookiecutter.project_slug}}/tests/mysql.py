@@ -6,9 +6,9 @@ Beside it there is a second one, `…_kit`, with what the tests note. A procedur
 import re
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
-from sqlalchemy import Engine, QueuePool, event
+from sqlalchemy import Connection, Engine, QueuePool, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from tests.database import UnusableDatabaseError
@@ -21,8 +21,9 @@ COUNTED = (
     *(
         f"Com_{verb}_{thing}"
         for verb in ("create", "alter", "drop")
-        for thing in ("table", "event", "function", "procedure")
+        for thing in ("table", "sequence", "event", "function", "procedure")
     ),
+    "Com_alter_db",
     *(f"Com_{verb}_{thing}" for verb in ("create", "drop") for thing in ("index", "trigger", "view")),
     "Com_rename_table",
     CONNECTIONS,
@@ -35,10 +36,12 @@ OTHERS = (
     ("routines", "routine_schema"),
     ("events", "event_schema"),
     ("views", "table_schema"),
+    ("schemata", "schema_name"),
 )
 """What `SHOW CREATE TABLE` does not show, and where it is found."""
 
 LOCK_WAIT_TIMEOUT = 1205
+SEQUENCE = "SEQUENCE"
 
 
 def limit_wait(connection: Any, _record: object) -> None:
@@ -56,6 +59,13 @@ class MySQL(Server):
     driver = "mysql+pymysql"
     package = "pymysql"
     home = "information_schema"
+    patience: ClassVar = Server.patience | {"read_timeout": 5}
+
+    def connect(self, database: str) -> Connection:
+        """Return a connection to a database of the server, which may take its time once it has greeted."""
+        connection = super().connect(database)
+        cast("Any", connection.connection.driver_connection)._read_timeout = None
+        return connection
 
     def build(self, engine: Engine, cache: Path | None) -> None:
         """Make the database; let no test wait for the lock of a table for a day, as the server would."""
@@ -135,18 +145,19 @@ class MySQL(Server):
         for statement in (
             "DROP TABLE IF EXISTS written, made",
             "CREATE TABLE written (id BIGINT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(64) NOT NULL)",
-            "CREATE TABLE made (name VARCHAR(64) PRIMARY KEY, definition MEDIUMTEXT NOT NULL, content BIGINT)",
+            "CREATE TABLE made (name VARCHAR(64) PRIMARY KEY, definition MEDIUMTEXT NOT NULL, content BIGINT, next BIGINT)",
         ):
             self.own.exec_driver_sql(statement)
-        for number, table in enumerate(self._tables()):
-            content = self._content(table) if self._has_rows(table) else None
-            self.own.exec_driver_sql("INSERT INTO made VALUES (%s, %s, %s)", (table, self._definition(table), content))
-            if content is None:
+        for number, (table, kind) in enumerate(self._tables().items()):
+            content = self._content(table) if kind != SEQUENCE and self._has_rows(table) else None
+            made = (table, self._definition(table, kind), content, self._next(table, kind, content))
+            self.own.exec_driver_sql("INSERT INTO made VALUES (%s, %s, %s, %s)", made)
+            if content is None and kind != SEQUENCE:
                 self.own.exec_driver_sql(
                     f"CREATE TRIGGER `{self.name}`.kit_{number} BEFORE INSERT ON {self._quoted(table)}"
                     f" FOR EACH ROW INSERT INTO `{self.kit}`.written (name) VALUES ('{table}')"
                 )
-        self.own.exec_driver_sql("INSERT INTO made VALUES ('', %s, NULL)", (self._others(),))
+        self.own.exec_driver_sql("INSERT INTO made VALUES ('', %s, NULL, NULL)", (self._others(),))
         self.own.exec_driver_sql("INSERT INTO schema_key VALUES (%s)", (key,))
 
     def put_back(self) -> list[str]:
@@ -201,7 +212,7 @@ class MySQL(Server):
         if had_ddl and not self._undo_ddl():
             self.rebuild()
             return
-        tables, inserts = self._written(thorough=not self.statements)
+        tables, inserts = self._written(thorough=had_ddl)
         for table in tables:
             self._fetch(f"TRUNCATE TABLE {self._quoted(table)}")  # restarts its ids too
         kept = ", ".join(map(self._quoted, self.contents))
@@ -209,7 +220,7 @@ class MySQL(Server):
             self.rebuild()
             return
         self.inserts = inserts
-        if had_ddl:
+        if self._restart() or had_ddl:
             self.statements = self._count()[0]
 
     def _written(self, *, thorough: bool) -> tuple[list[str], int]:
@@ -229,6 +240,14 @@ class MySQL(Server):
             tables |= self._numbered()
         return sorted(tables & self.watched), inserts
 
+    def _restart(self) -> bool:
+        """Let sequences, and the ids of what the migrations have filled, go on where these left them; return whether any had to."""
+        moved = [name for name, number in self._fetch(self.numbers) if number != self.next[name]] if self.next else []
+        for name in moved:
+            what = ("TABLE", "AUTO_INCREMENT =") if name in self.contents else (SEQUENCE, "RESTART WITH")
+            self._fetch(f"ALTER {what[0]} {self._quoted(name)} {what[1]} {self.next[name]}")
+        return bool(moved)
+
     def _numbered(self) -> set[str]:
         """Return the tables that have given an id, also to a row that is gone."""
         query = f"SELECT table_name FROM information_schema.tables WHERE table_schema = '{self.name}' AND auto_increment > 1"
@@ -242,28 +261,51 @@ class MySQL(Server):
 
     def _undo_ddl(self) -> bool:
         """Drop the tables that the migrations have not made; return whether the others are as they were."""
-        made = {name: (definition, content) for name, definition, content in self._rows("SELECT * FROM made")}
-        self.contents = {name: content for name, (_, content) in made.items() if content is not None}
-        self.watched = made.keys() - self.contents.keys() - {""}
+        rows = self._rows("SELECT * FROM made")
+        made = {name: definition for name, definition, _, _ in rows}
+        self.contents = {name: content for name, _, content, _ in rows if content is not None}
+        self.next = {name: number for name, _, _, number in rows if number is not None}
+        self.watched = made.keys() - self.contents.keys() - self.next.keys() - {""}
+        self.numbers = " UNION ALL ".join(self._number(name, name not in self.contents) for name in self.next)
         present = self._tables()
-        for table in present - made.keys():
-            self._fetch(f"DROP TABLE {self._quoted(table)}")
-        if made.keys() - present != {""} or self._others() != made[""][0]:
+        for name in present.keys() - made.keys():
+            self._fetch(f"DROP {present[name].removeprefix('BASE ')} {self._quoted(name)}")
+        if made.keys() - present.keys() != {""} or self._others() != made[""]:
             return False
-        return all(self._definition(table) == made[table][0] for table in present & made.keys())
+        return all(self._definition(name, kind) == made[name] for name, kind in present.items() if name in made)
 
-    def _tables(self) -> set[str]:
-        """Return the names of the tables."""
-        query = "SELECT table_name FROM information_schema.tables WHERE table_schema = %s AND table_type = 'BASE TABLE'"
-        return set(self.own.exec_driver_sql(query, (self.name,)).scalars())
+    def _tables(self) -> dict[str, str]:
+        """Return the names of the tables, and of MariaDB's sequences, with their kinds."""
+        query = (
+            "SELECT table_name, table_type FROM information_schema.tables"
+            f" WHERE table_schema = '{self.name}' AND table_type IN ('BASE TABLE', 'SEQUENCE')"
+        )
+        return dict(map(tuple, self._rows(query)))
 
-    def _definition(self, table: str) -> str:
-        """Return what makes a table, without the next id."""
-        shown = self.own.exec_driver_sql(f"SHOW CREATE TABLE {self._quoted(table)}").one()[1]
+    def _next(self, name: str, kind: str, content: int | None) -> int | None:
+        """Return the next number of a sequence, or of a table that the migrations have filled."""
+        if kind == SEQUENCE:  # what it keeps in stock is given back
+            number = self._value(f"SELECT NEXT VALUE FOR {self._quoted(name)}")
+            self._fetch(f"ALTER SEQUENCE {self._quoted(name)} RESTART WITH {number}")
+        elif content is None:
+            return None
+        found: int | None = self._rows(self._number(name, kind == SEQUENCE))[0][1]
+        return found
+
+    def _number(self, name: str, is_sequence: bool) -> str:
+        """Return a query for the next number of a table or a sequence."""
+        if is_sequence:
+            return f"SELECT '{name}', next_not_cached_value FROM {self._quoted(name)}"
+        table = f"table_schema = '{self.name}' AND table_name = '{name}'"
+        return f"SELECT table_name, auto_increment FROM information_schema.tables WHERE {table}"
+
+    def _definition(self, name: str, kind: str) -> str:
+        """Return what makes a table or a sequence, without the next id."""
+        shown = self.own.exec_driver_sql(f"SHOW CREATE {kind.removeprefix('BASE ')} {self._quoted(name)}").one()[1]
         return re.sub(r" AUTO_INCREMENT=\d+", "", shown)
 
     def _others(self) -> str:
-        """Return the names of triggers, functions, events and views."""
+        """Return the triggers, functions, events and views, and how the database is set."""
         return repr(
             [
                 self._rows(f"SELECT * FROM information_schema.{kind} WHERE {column} = '{self.name}'")

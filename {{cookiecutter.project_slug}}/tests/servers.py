@@ -7,6 +7,7 @@ for `shop_test_gw0` and `shop_test_gw1` with `pytest -n 2`, and for `shop_test_m
 import re
 from itertools import count
 from pathlib import Path
+from typing import ClassVar
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
@@ -22,6 +23,8 @@ class Server(Database):
     """What installs the driver."""
     home: str
     """What one is connected to in order to make databases."""
+    patience: ClassVar = {"connect_timeout": 5}
+    """How long the driver waits for the server, in seconds."""
 
     def __init__(self, url: URL, worker: str) -> None:
         """Take the first name that no other run has.
@@ -47,7 +50,7 @@ class Server(Database):
         stem = f"{str(url.database)[:40]}_{worker}"
         names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
         self.name = next(name for name in names if self.lock(name))
-        self.url = url.set(database=self.name).render_as_string(hide_password=False)
+        super().__init__(url.set(database=self.name).render_as_string(hide_password=False))
 
     def connect(self, database: str) -> Connection:
         """Return a connection to a database of the server.
@@ -55,9 +58,9 @@ class Server(Database):
         :raises UnusableDatabaseError: in one line.
         """
         url = self.server_url.set(database=database)
-        options = {"connect_timeout": 5}
+        options = {"isolation_level": "AUTOCOMMIT", "poolclass": NullPool, "connect_args": self.patience}
         try:
-            return create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args=options).connect()
+            return create_engine(url, **options).connect()
         except ModuleNotFoundError as error:
             raise UnusableDatabaseError(
                 f"{self.shown} needs the driver {self.package}, which is not installed:"
