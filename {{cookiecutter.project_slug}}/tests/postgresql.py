@@ -146,6 +146,7 @@ class PostgreSQL(Server):
     driver = "postgresql+psycopg"
     package = "psycopg[binary]"
     home = "postgres"
+    has_setval = False
 
     def exists(self, name: str) -> bool:
         """Return whether there is a database."""
@@ -195,6 +196,7 @@ class PostgreSQL(Server):
         self.own.exec_driver_sql("SET client_min_messages = error")
         # What is asked after every test takes no detour.
         self.driver_connection: Any = self.own.connection.driver_connection
+        self.own_pid: int = self.own.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         self.driver_error: type[Exception] = self.own.dialect.loaded_dbapi.Error
         with suppress(DBAPIError):  # a superuser need not mind triggers and foreign keys
             self.own.exec_driver_sql("SET session_replication_role = replica")
@@ -218,8 +220,22 @@ class PostgreSQL(Server):
         self.own.exec_driver_sql(f"INSERT INTO test_kit.signature {SIGNATURE}")
         self.server.exec_driver_sql(f"COMMENT ON DATABASE \"{self.name}\" IS '{MARK} {key}'")
 
+    def _note_state(self, cursor: object, statement: str, *arguments: object) -> None:
+        """Note also that a sequence was set: one that has given no number yet does not tell."""
+        super()._note_state(cursor, statement, *arguments)
+        self.has_setval = self.has_setval or "setval" in statement
+
+    def disconnect(self) -> None:
+        """End the connections that use the database, also those that the app has not given back."""
+        super().disconnect()
+        query = """SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE datname = %s AND pid <> %s
+            AND usename = current_user AND backend_type = 'client backend'"""
+        self.server.exec_driver_sql(query, (self.name, self.own_pid))
+
     def put_back(self) -> list[str]:
         """Empty what was written, and undo DDL."""
+        if self.has_setval:
+            self._set_sequences()
         if self.caches_numbers:  # the connections of the app have them
             self.reconnect()
         state, found = self._restore(), []
@@ -242,6 +258,12 @@ class PostgreSQL(Server):
         except self.driver_error:  # a table is gone, or this connection
             return "rebuild"
         return state
+
+    def _set_sequences(self) -> None:
+        """Set each sequence as the migrations left it, if they can all be found."""
+        with suppress(DBAPIError):  # else the database is made anew
+            self.own.exec_driver_sql("SELECT setval(oid::regclass, value, is_called) FROM test_kit.sequences")
+        self.has_setval = False
 
     def _end_transactions(self) -> list[str]:
         """End the connections with open transactions, and return what these have done last."""
