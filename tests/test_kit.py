@@ -3,6 +3,7 @@
 import re
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -188,6 +189,11 @@ def test_reads_elsewhere():
     kept.append(create_engine(engine.url).connect())
     kept[-1].execute(text("SELECT * FROM users"))
 
+def test_keeps_a_connection():
+    kept.append(engine.connect())
+    kept[-1].execute(text("SELECT pg_advisory_lock(7)" if engine.name == "postgresql" else "SELECT 1"))
+    kept[-1].commit()
+
 def test_waits_in_a_thread():
     def hold():
         with engine.connect() as connection:
@@ -204,15 +210,16 @@ def test_is_clean():
     assert not has_app_context()
     assert session.scalar(text("SELECT COUNT(*) FROM users")) == 0
     assert User(name="Ada", email="ada@example.com").save().id == 1
+    assert engine.name != "postgresql" or session.scalar(text("SELECT pg_try_advisory_lock(7)"))
 """,
     )
 
     told = suite(project, url, path, ok=False)
 
-    left_open = ["writes", "reads", "waits_in_a_thread", "pushes_a_context"]
+    left_open = ["writes", "reads", "keeps_a_connection", "waits_in_a_thread", "pushes_a_context"]
     if url:  # on SQLite nobody waits for a reader, and its file is replaced
         left_open.append("reads_elsewhere")
-    assert re.search(rf"6 passed, {len(left_open)} errors in [0-9]\.", told), told
+    assert re.search(rf"7 passed, {len(left_open)} errors in [0-9]\.", told), told
     for name in left_open:
         assert f"ERROR {path}::test_{name} - Failed: The test" in told
 
@@ -277,6 +284,69 @@ def test_roles():
     migration.write_text(migration.read_text().replace('"writer"', '"author"'))
 
     assert "author" in suite(project, url, path, ok=False)
+
+    (migration.parent.parent / "words.py").write_text("from app.words import WORD\n")
+    word = project / "app" / "words.py"
+    word.write_text("WORD = 'writer'\n")
+    migration.write_text("from migrations.words import WORD\n" + migration.read_text().replace('"author"', "WORD"))
+    assert "1 passed" in suite(project, url, path)
+
+    word.write_text("WORD = 'editor'\n")
+
+    assert "editor" in suite(project, url, path, ok=False)
+
+
+@ON_EACH
+def test_what_a_live_server_still_answers_when_its_test_ends_is_waited_for(project: Path, url: str) -> None:
+    path = write_test(
+        project,
+        """
+import time
+from urllib.request import urlopen
+import pytest
+
+def test_is_impatient(app, live_server):
+    @app.post("/slow")
+    def slow():
+        time.sleep(0.4)
+        User(name="late", email="late").save()
+        return ""
+
+    with pytest.raises(TimeoutError):
+        urlopen(f"{live_server}/slow", data=b"", timeout=0.1)
+
+def test_is_clean():
+    time.sleep(0.6)
+    assert session.scalar(text("SELECT COUNT(*) FROM users")) == 0
+""",
+    )
+
+    assert "2 passed" in suite(project, url, path)
+
+
+@ON_EACH
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_process_that_a_test_starts_uses_its_database(project: Path, url: str, method: str) -> None:
+    path = write_test(
+        project,
+        f"""
+import multiprocessing
+
+def write():
+    User(name="x", email="x").save()
+    session.commit()
+
+def test_row():
+    process = multiprocessing.get_context("{method}").Process(target=write)
+    process.start()
+    process.join()
+
+    assert process.exitcode == 0
+    assert session.scalar(text("SELECT COUNT(*) FROM users")) == 1
+""",
+    )
+
+    assert "1 passed" in suite(project, url, path)
 
 
 @ON_EACH
@@ -352,7 +422,7 @@ def test_two_newest_migrations_are_told_once(project: Path, url: str) -> None:
         ("sqlite:///app.sqlite3", "is not for tests"),
         ("mysq://root@127.0.0.1/shop_test", "is not for tests"),
         ("shop_test", "is not a URL"),
-        ("postgresql://postgres@127.0.0.1:port/shop_test", "is not a URL"),
+        ("postgresql://somebody:secret@127.0.0.1:port/shop_test", "is not a URL"),
         ("postgresql://postgres@127.0.0.1/shop%20test", "letters, digits"),
         ("postgresql+asyncpg://postgres@127.0.0.1/shop_test", "is not for tests"),
     ],
@@ -362,6 +432,16 @@ def test_a_database_that_cannot_be_used_is_told_in_a_line(bake: Bake, text: str,
 
     assert message in told
     assert "secret" not in told
+    assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_a_server_that_says_nothing_is_told_in_a_line(bake: Bake, kind: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"{kind}://somebody@127.0.0.1:{silent.getsockname()[1]}/shop_test"
+        told = run(PYTHON, "-m", "pytest", cwd=bake(), ok=False, variables={"TEST_DATABASE_URL": url}).stderr
+
+    assert "cannot be used: " in told
     assert len(told.splitlines()) == 1
 
 

@@ -49,10 +49,16 @@ def upgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         for statement in OF_POSTGRESQL:
             op.execute(statement)
+    if op.get_bind().dialect.supports_sequences:
+        op.execute("CREATE SEQUENCE order_numbers")
+        on_mariadb = op.get_bind().dialect.name == "mariadb"
+        op.execute("SELECT NEXT VALUE FOR order_numbers" if on_mariadb else "SELECT nextval('order_numbers')")
 
 
 def downgrade() -> None:
     """Drop them."""
+    if op.get_bind().dialect.supports_sequences:
+        op.execute("DROP SEQUENCE order_numbers")
     if op.get_bind().dialect.name == "postgresql":
         op.execute("DROP MATERIALIZED VIEW summary")
         op.execute("DROP TYPE mood")

@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from app.db import engine, session, session_factory
@@ -20,6 +21,10 @@ FILLED = {
     "roles": [(1, "reader"), (2, "writer")],
 }
 MYSQL = engine.name in ("mysql", "mariadb")
+NEXT = "SELECT NEXT VALUE FOR order_numbers" if MYSQL else "SELECT nextval('order_numbers')"
+
+
+ELSEWHERE = create_engine(engine.url)  # keeps its connection, as a module of tests may do
 
 
 def send(*statements: str) -> None:
@@ -140,6 +145,23 @@ def rename_a_column() -> None:
     send("ALTER TABLE parents RENAME COLUMN name TO label")
 
 
+def change_the_name_of_the_file_format() -> None:
+    if engine.name == "sqlite":
+        send("PRAGMA application_id = 7")
+
+
+def spoil_the_file() -> None:
+    if engine.name == "sqlite":
+        Path(str(engine.url.database)).write_bytes(b"x" * 50_000)
+
+
+def spoil_the_file_without_a_log() -> None:
+    if engine.name == "sqlite":
+        send("PRAGMA wal_checkpoint(TRUNCATE)")
+        spoil_the_file()
+        ELSEWHERE.dispose()  # what it has open stays as it is
+
+
 def add_an_index() -> None:
     send("CREATE UNIQUE INDEX more_ix ON parents (name)")
 
@@ -181,6 +203,68 @@ def take_numbers() -> None:
 def set_a_number_that_is_not_given_yet() -> None:
     if engine.name == "postgresql":
         send("INSERT INTO parents (name) VALUES ('x')", "SELECT setval('parents_id_seq', 50, false)")
+
+
+def set_a_number_of_what_was_not_written() -> None:
+    if engine.name == "postgresql":
+        with engine.begin() as connection:
+            connection.execute(text("SELECT setval('users_id_seq', 50, false)"))
+
+
+def take_a_number_of_rows_of_the_migrations() -> None:
+    with engine.connect() as connection:
+        connection.execute(text("INSERT INTO roles (name) VALUES ('third')"))
+
+
+def begin_with_another_number() -> None:
+    if MYSQL:
+        send("ALTER TABLE parents AUTO_INCREMENT = 100", "ALTER TABLE roles AUTO_INCREMENT = 100")
+
+
+def take_a_number_of_a_sequence() -> None:
+    if engine.dialect.supports_sequences:
+        send(NEXT)
+
+
+def restart_a_sequence() -> None:
+    if engine.dialect.supports_sequences:
+        send("ALTER SEQUENCE order_numbers RESTART WITH 50")
+
+
+def change_a_sequence() -> None:
+    if engine.dialect.supports_sequences:
+        send("ALTER SEQUENCE order_numbers INCREMENT BY 5")
+
+
+def drop_a_sequence() -> None:
+    if engine.dialect.supports_sequences:
+        send("DROP SEQUENCE order_numbers")
+
+
+def add_a_sequence() -> None:
+    if engine.dialect.supports_sequences:
+        send("CREATE SEQUENCE more_numbers")
+
+
+def change_the_database() -> None:
+    if MYSQL:
+        send("ALTER DATABASE CHARACTER SET latin1")
+
+
+def change_the_state_of_a_connection_in_other_words() -> None:
+    statements = {
+        "sqlite": "PRAGMA main.query_only(1)",
+        "postgresql": "RESET search_path; SET search_path = 'nowhere'",
+        "mysql": "USE information_schema",
+    }
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(statements["mysql" if MYSQL else engine.name]))
+
+
+def lock_a_table() -> None:
+    if MYSQL:
+        with engine.begin() as connection:
+            connection.execute(text("LOCK TABLES parents READ"))
 
 
 def change_the_schema_past_the_triggers() -> None:
@@ -303,6 +387,10 @@ def wide() -> None:
 
 def look() -> None:
     """Look whether the database is as the migrations made it."""
+    if engine.name == "sqlite":  # on a server a connection may have been ended
+        with ELSEWHERE.connect() as connection:
+            assert connection.execute(text("SELECT * FROM parents")).all() == []
+            assert connection.scalar(text("PRAGMA application_id")) == 0
     with engine.connect() as connection:
         found = inspect(connection)
         assert sorted(found.get_table_names()) == sorted(TABLES)
@@ -317,6 +405,13 @@ def look() -> None:
             rows = connection.execute(text(f"SELECT * FROM {table}")).all()
             expected = FILLED.get(table, [])
             assert [tuple(row) for row in rows] == expected, table
+        number = connection.scalar(text("INSERT INTO roles (name) VALUES ('third') RETURNING id"))
+        assert number == len(FILLED["roles"]) + 1
+        if engine.dialect.supports_sequences:
+            assert [connection.scalar(text(NEXT)) for _ in range(2)] == [2, 3]
+            assert inspect(connection).get_sequence_names().count("more_numbers") == 0
+        if MYSQL:
+            assert connection.scalar(text("SELECT @@character_set_database")) != "latin1"
     assert User(name="Ada", email="ada@example.com").save().id == 1
     session.rollback()
     send("INSERT INTO parents (name) VALUES ('new')")

@@ -23,6 +23,9 @@ OF_ROWS = [
     test_hostile.fail_to_insert,
     test_hostile.take_numbers,
     test_hostile.set_a_number_that_is_not_given_yet,
+    test_hostile.set_a_number_of_what_was_not_written,
+    test_hostile.take_a_number_of_rows_of_the_migrations,
+    test_hostile.take_a_number_of_a_sequence,
     test_hostile.leave_a_temporary_table,
 ]
 
@@ -40,7 +43,7 @@ def noted(name: str) -> Callable[[], None]:
     return call
 
 
-for name in {"rebuild", "_replace"} & set(dir(DATABASE)):
+for name in {"rebuild", "_overwrite", "_replace"} & set(dir(DATABASE)):
     setattr(DATABASE, name, noted(name))
 
 

@@ -4,7 +4,9 @@ Python runs this file before `conftest.py` imports the app, which makes its engi
 """
 
 import os
+import re
 import sys
+from multiprocessing import current_process
 
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
@@ -33,7 +35,8 @@ def choose_database(text: str, worker: str) -> Database:
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
-        raise UnusableDatabaseError(f"TEST_DATABASE_URL {text!r} is not a URL of a database.") from None
+        shown = re.sub(r":[^:@/]*@", ":***@", text)  # it may hold a password all the same
+        raise UnusableDatabaseError(f"TEST_DATABASE_URL {shown!r} is not a URL of a database.") from None
     if url.drivername == "sqlite" and not url.database:
         return SQLite(worker)
     if url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
@@ -46,10 +49,21 @@ def choose_database(text: str, worker: str) -> Database:
     )
 
 
+def find_database() -> Database:
+    """Return the database of this run; that of the test which has started this process, if one has, by `multiprocessing`.
+
+    :raises UnusableDatabaseError: in one line.
+    """
+    if current_process().name != "MainProcess" and "TEST_DATABASE_IN_USE" in os.environ:
+        return Database(os.environ["TEST_DATABASE_IN_USE"])
+    url = os.environ.get("TEST_DATABASE_URL") or "sqlite://"
+    database = choose_database(url, os.environ.get("PYTEST_XDIST_WORKER", "main"))
+    os.environ["TEST_DATABASE_IN_USE"] = database.url
+    return database
+
+
 try:
-    DATABASE = choose_database(
-        os.environ.get("TEST_DATABASE_URL") or "sqlite://", os.environ.get("PYTEST_XDIST_WORKER", "main")
-    )
+    DATABASE = find_database()
 except UnusableDatabaseError as error:
     sys.exit(str(error))
 os.environ["DATABASE_URL"] = DATABASE.url

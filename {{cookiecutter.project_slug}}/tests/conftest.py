@@ -164,12 +164,14 @@ def callbacks(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], 
 @pytest.fixture
 def live_server(app: Flask) -> Iterator[str]:
     """The address of the app on a real socket, for a browser; here nobody commits what the test arranges but the test."""
+    others = set(threading.enumerate())
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, args=[0.01])  # seconds until it sees that it has to stop
     thread.start()
     yield f"http://127.0.0.1:{server.port}"
     server.shutdown()
-    thread.join()
+    for answering in set(threading.enumerate()) - others:
+        answering.join(5)  # a client that has gone away leaves its request
     server.server_close()
 
 

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # What a connection keeps when its transaction has ended.
 STATE = re.compile(
-    r"(\s|--[^\n]*|/\*.*?\*/)*(SET|RESET|LISTEN|PREPARE|PRAGMA\s+\w+\s*=|ATTACH|DETACH|CREATE\s+TEMP)"
+    r"(\s|--[^\n]*|/\*.*?\*/)*(SET|RESET|LISTEN|PREPARE|PRAGMA|ATTACH|DETACH|USE|LOCK\s+TABLES|CREATE\s+TEMP\w*)\b"
     r"|.*(advisory_lock(_shared)?|GET_LOCK|set_config)\b",
     re.IGNORECASE | re.DOTALL,
 )
@@ -42,10 +42,13 @@ class UnusableDatabaseError(Exception):
 class Database:
     """A database that only this run of the tests uses."""
 
-    url: str
     engine: Engine
     generation = 0
     has_state = False
+
+    def __init__(self, url: str) -> None:
+        """Use the database that a URL names."""
+        self.url = url
 
     def build(self, engine: Engine, cache: Path | None) -> None:
         """Make the schema on the app's engine, or take what an earlier run has made from the same migrations.
@@ -96,14 +99,15 @@ class Database:
 
 
 class SQLite(Database):
-    """A file: its tables are emptied, and after anything else it is replaced by its image."""
+    """A file: its tables are emptied; after anything else its image is written over it, or put in its place."""
 
     def __init__(self, worker: str) -> None:
         """Name the file: each run and each xdist worker has a folder of its own."""
         folder = Path(tempfile.mkdtemp(prefix=f"test-{worker}-"))
         atexit.register(_remove, folder, os.getpid())
         self.file = folder / "test.sqlite3"
-        self.url = f"sqlite:///{self.file}"
+        self.image = folder / "image.sqlite3"
+        super().__init__(f"sqlite:///{self.file}")
         # What the tests write need not survive a power cut.
         os.environ["SQLITE_SYNCHRONOUS"] = "OFF"
 
@@ -112,14 +116,13 @@ class SQLite(Database):
         self.use(engine)
         kept = (cache or self.file.parent) / f"{schema_key(sqlite3.sqlite_version)}.image"
         try:
-            self.image = kept.read_bytes()
+            shutil.copyfile(kept, self.image)
         except FileNotFoundError:
             upgrade(engine)  # the last connection, when it closes, moves what was written from the log into the file
-            self.image = self.file.read_bytes()
+            shutil.copyfile(self.file, self.image)
             self._keep(kept)
         self.own = sqlite3.connect(":memory:")
         self._replace()
-        self.schema = self._schema()
         tables = [name for (name,) in self.own.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         filled = [table for table in tables if self.own.execute(f'SELECT 1 FROM "{table}"').fetchone()]
         self.rows = {table: self._rows(table) for table in filled}
@@ -141,17 +144,18 @@ class SQLite(Database):
             return []
         try:
             self.own.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
+        except sqlite3.DatabaseError as error:
             self._replace()
-            return ["a transaction that has written"]
+            return ["a transaction that has written"] if isinstance(error, sqlite3.OperationalError) else []
         if not self._empty():
-            self._replace()
+            self._overwrite()
+        self._mark()
         return []
 
     def _empty(self) -> bool:
         """Delete what was written; return whether all is as it was made then."""
         try:
-            if self._schema() != self.schema:
+            if self.file.stat().st_mtime or self._schema() != self.schema:
                 return False
             for table in self._written():
                 self.own.execute(f'DELETE FROM "{table}"')
@@ -162,9 +166,16 @@ class SQLite(Database):
         finally:
             self.own.execute("COMMIT")
 
+    def _mark(self) -> None:
+        """Date the file back: who writes it without SQLite is seen then. What SQLite writes is in its log at first."""
+        os.utime(self.file, (0, 0))
+
     def _schema(self) -> list[object]:
         """Return what changes with each change of the schema, and what is stored beside it."""
-        return [self.own.execute(f"PRAGMA {name}").fetchone() for name in ("schema_version", "user_version")]
+        return [
+            self.own.execute(f"PRAGMA {name}").fetchone()
+            for name in ("schema_version", "user_version", "application_id")
+        ]
 
     def _written(self) -> list[str]:
         """Return the tables that have rows, of those that are made empty."""
@@ -174,21 +185,39 @@ class SQLite(Database):
         """Return the rows of a table."""
         return self.own.execute(f'SELECT * FROM "{table}"').fetchall()
 
+    def _overwrite(self) -> None:
+        """Write the image over the file: whoever is connected reads it. Replace the file if somebody is writing meanwhile."""
+
+        def give_up(status: int, _remaining: int, _total: int) -> None:
+            if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise InterruptedError
+
+        image = sqlite3.connect(self.image)
+        try:
+            image.backup(self.own, progress=give_up)
+            self.schema = self._schema()
+        except (sqlite3.DatabaseError, InterruptedError):
+            self._replace()
+        finally:
+            image.close()
+
     def _replace(self) -> None:
         """Put the image in the place of the file."""
         self.engine.dispose()
         self.own.close()
         for suffix in ("", "-wal", "-shm", "-journal"):
             Path(f"{self.file}{suffix}").unlink(missing_ok=True)
-        self.file.write_bytes(self.image)
+        shutil.copyfile(self.image, self.file)
         self.inode = self.file.stat().st_ino
+        self._mark()
         self.own = sqlite3.connect(self.file, timeout=0, isolation_level=None)
         self.own.execute("PRAGMA synchronous = OFF")
+        self.schema = self._schema()
 
     def _keep(self, kept: Path) -> None:
         """Write the image whole or not at all, and forget older ones."""
         new = kept.with_suffix(f".{os.getpid()}")
-        new.write_bytes(self.image)
+        shutil.copyfile(self.image, new)
         new.replace(kept)
         for old in kept.parent.glob("*.image"):
             if old != kept:
@@ -250,8 +279,8 @@ def schema_key(*of_database: str) -> str:
         *(f"tests/{name}.py" for name in ("database", "servers", "postgresql", "mysql")),
     )
     files = [path for path in migrations if path.suffix != ".pyc"] + [ROOT / name for name in others]
-    versions = [path for path in migrations if path.suffix == ".py" and path.parent.name == "versions"]
-    if any(re.search(rb"^\s*(from|import) app\b", path.read_bytes(), re.M) for path in versions):
+    own = [path for path in migrations if path.suffix == ".py" and path.name != "env.py"]
+    if any(re.search(rb"^\s*(from|import) app\b", path.read_bytes(), re.M) for path in own):
         files += sorted((ROOT / "app").rglob("*.py"))
     digest = hashlib.sha256(repr((sqlalchemy.__version__, version("alembic"), of_database)).encode())
     for path in files:
