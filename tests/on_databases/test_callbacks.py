@@ -35,6 +35,24 @@ def test_in_order_after_the_commit(app, called) -> None:
     assert called == ["view", ("first", ["box"]), ("second", ["box"])]
 
 
+def test_what_a_listener_of_the_commit_asks_for_is_called_after_it(app, called) -> None:
+    def listen(committed: Session) -> None:
+        if not committed.in_nested_transaction():
+            on_commit(lambda: called.append(names()))
+
+    def view():
+        Thing(name="box").save()
+        return ""
+
+    event.listen(session_factory, "after_commit", listen)
+    try:
+        post(app, view)
+    finally:
+        event.remove(session_factory, "after_commit", listen)
+
+    assert called == [["box"]]
+
+
 @pytest.mark.parametrize("status", [400, 404, 500])
 def test_not_after_an_error(app, called, status) -> None:
     def view():

@@ -1,5 +1,6 @@
 """No update is lost: a request that loses a conflict is repeated, whatever the way it writes."""
 
+import asyncio
 import io
 import json
 import threading
@@ -287,6 +288,24 @@ def test_attempts_keeps_an_async_view(app, client) -> None:
         return "async"
 
     assert client.get("/rule").text == "async"
+
+
+@pytest.mark.parametrize(("limit", "status"), [(10, 200), (1, 503)])
+def test_a_conflict_in_a_task_of_an_async_view_repeats(app, client, limit, status) -> None:
+    pytest.importorskip("asgiref")
+    app.config["TRANSACTION_ATTEMPTS"], meet = limit, conflict_once()
+
+    async def add_one():
+        by_orm(meet)
+
+    @app.post("/rule")
+    async def view():
+        async with asyncio.TaskGroup() as tasks:  # raises an ExceptionGroup
+            tasks.create_task(add_one())
+        return "done"
+
+    assert client.post("/rule").status_code == status
+    assert size() == ADDED + (status == 200)
 
 
 def test_a_conflict_is_repeated_before_any_handler_sees_it(app, client) -> None:

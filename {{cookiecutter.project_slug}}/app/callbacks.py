@@ -64,17 +64,18 @@ def _call(callback: Callable[[], object]) -> None:
 @event.listens_for(session_factory, "after_commit")
 def _note_commit(committed: Session) -> None:
     """Note which transaction, or which savepoint, was committed: SQLAlchemy tells both by this event."""
-    if "callbacks" in committed.info:
-        committed.info["committed"] = committed.get_nested_transaction() or committed.get_transaction()
+    committed.info["committed"] = committed.get_nested_transaction() or committed.get_transaction()
 
 
 @event.listens_for(session_factory, "after_transaction_end")
 def _end(ended: Session, transaction: SessionTransaction) -> None:
     """Keep, forget or call the callbacks of a transaction or a savepoint that has ended."""
-    callbacks = ended.info.get("callbacks")
-    if not callbacks or not (transaction.nested or transaction.parent is None):
+    if not (transaction.nested or transaction.parent is None):
         return
     committed = ended.info.pop("committed", None) is transaction
+    callbacks = ended.info.get("callbacks")
+    if not callbacks:
+        return
     if transaction.nested:  # they now belong to what is around the savepoint
         around = ended.get_nested_transaction()
         ended.info["callbacks"] = [

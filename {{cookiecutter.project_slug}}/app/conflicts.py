@@ -41,6 +41,8 @@ def is_conflict(error: BaseException) -> bool:
 
     A connection that died at COMMIT is none: nobody knows what happened.
     """
+    if isinstance(error, BaseExceptionGroup):  # of the tasks of an async view
+        return any(map(is_conflict, error.exceptions))
     if not isinstance(error, DBAPIError):
         return type(error) is StaleDataError  # not its kinds: what the client has not seen stays unseen
     code = database_code(error)

@@ -50,9 +50,11 @@ def as_http_error(error: Exception) -> HTTPException | None:
         return ServiceUnavailable("Every connection to the database is in use. Try again.", retry_after=1)
     if isinstance(error, StaleDataError):
         return Conflict("Somebody else has changed this in the meantime. Load it again.")
+    code = database_code(error) if isinstance(error, DBAPIError) else None
+    if code in BUSY or is_conflict(error):
+        return ServiceUnavailable("The database is busy. Try again.", retry_after=1)
     if not isinstance(error, DBAPIError):
         return None
-    code = database_code(error)
     if code in UNIQUE:
         return _taken(list(_fields(error)))
     if code in FOREIGN_KEY:
@@ -60,8 +62,6 @@ def as_http_error(error: Exception) -> HTTPException | None:
         return Conflict("This is still in use." if deletes else "This names something that is not there.")
     if code in CHECK or isinstance(error, DataError):
         return UnprocessableEntity("The database does not accept one of the values.")
-    if code in BUSY or is_conflict(error):
-        return ServiceUnavailable("The database is busy. Try again.", retry_after=1)
     # A connection that is lost without a statement is lost at COMMIT: nobody knows what happened, and a client that
     # is told to try again might do it twice.
     not_reached = error.connection_invalidated != (error.statement is None)

@@ -40,6 +40,7 @@ class flask_scoped_session(scoped_session[Session]):  # noqa: N801 (the name of 
     def init_app(self, app: Flask) -> None:
         """Remove the session at the end of each context of `app`, and make it the app's `current_session`."""
         app.extensions["scoped_session"] = self
+        app.extensions.setdefault("before_rollback", lambda *_: None)
 
         def teardown_then_remove(teardown: Callable[..., None], *args: Any) -> None:
             scope = current_scope() if self._any else None
@@ -51,7 +52,7 @@ class flask_scoped_session(scoped_session[Session]):  # noqa: N801 (the name of 
                 if left is not None:
                     try:
                         if left.in_transaction():
-                            app.extensions.get("before_rollback", _nothing)(left, began, args[-1] if args else None)
+                            app.extensions["before_rollback"](left, began, args[-1] if args else None)
                     finally:
                         self.sessions.pop(scope, None)
                         left.close()
@@ -68,10 +69,6 @@ class flask_scoped_session(scoped_session[Session]):  # noqa: N801 (the name of 
         removed = self.sessions.pop(current_scope(), None)
         if removed is not None:
             removed.close()
-
-
-def _nothing(*_: object) -> None:
-    """Do nothing before a session is rolled back."""
 
 
 def _scoped_session_of_app() -> scoped_session[Session]:
