@@ -663,3 +663,28 @@ def test_a_transaction_that_the_server_has_ended_for_its_idleness_may_be_tried_a
 
     assert client.post("/rule").status_code == 503
     assert names() == []
+
+
+@pytest.mark.parametrize(("status", "kept"), [(200, ["cup"]), (400, [])])
+def test_what_the_driver_alone_has_written_is_decided_by_the_response(app, client, status, kept) -> None:
+    @app.post("/rule")
+    def view():
+        cursor = session.connection().connection.cursor()
+        cursor.execute("INSERT INTO things (name, size) VALUES ('cup', 1)")
+        return "", status
+
+    client.post("/rule")
+
+    assert names() == kept
+
+
+@pytest.mark.skipif(engine.name not in ("mysql", "mariadb"), reason="for MySQL and MariaDB")
+@pytest.mark.parametrize("seconds", [1, None])
+def test_a_statement_may_take_as_long_as_the_url_says(seconds) -> None:
+    url = engine.url.update_query_dict({"read_timeout": str(seconds)} if seconds else {})
+    other = make_engine(url)
+    with other.connect() as connection:
+        wait = "SELECT SLEEP(3.3)" if seconds is None else "SELECT SLEEP(2)"  # longer than what the greeting may take
+        with pytest.raises(OperationalError) if seconds else nullcontext():
+            connection.execute(text(wait))
+    other.dispose()

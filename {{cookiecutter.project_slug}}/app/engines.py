@@ -79,9 +79,6 @@ def _make_sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(sqlite_engine, "connect")
     def set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
-        # The driver begins nothing by itself; `begin` does. Its own rule, only before INSERT, UPDATE and DELETE,
-        # leaves DDL and SAVEPOINT outside, and lets each SELECT of a transaction see another database.
-        connection.isolation_level = None
         # First, because the change to WAL waits for a lock.
         connection.execute(f"PRAGMA busy_timeout = {busy_timeout}")
         # FULL: a commit survives a power cut. WAL: readers and the writer do not wait for each other.
@@ -90,7 +87,11 @@ def _make_sqlite_engine(url: URL) -> Engine:
         connection.execute("PRAGMA foreign_keys = ON")
 
     def begin(cursor: sqlite3.Cursor, _statement: str, _parameters: Any, context: ExecutionContext) -> None:
-        """Begin the transaction with its first statement, not with the first of the driver's choice."""
+        """Begin the transaction with its first statement.
+
+        The driver begins one only before INSERT, UPDATE and DELETE: that leaves DDL and SAVEPOINT outside, and lets each
+        SELECT of a transaction see another database.
+        """
         if cursor.connection.in_transaction:
             return
         options = context.root_connection.get_execution_options()
