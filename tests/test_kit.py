@@ -1,5 +1,6 @@
 """The test kit of a generated project, against tests that leave their database in every state, on each database."""
 
+import os
 import re
 import shutil
 import signal
@@ -376,6 +377,35 @@ def test_row(number, client):
     for started in runs:
         told = started.communicate(timeout=60)[0]
         assert "40 passed" in told, told
+
+
+@pytest.mark.parametrize("server", ["sqlite"])
+def test_a_cache_that_cannot_be_written_is_done_without(bake: Bake, url: str) -> None:
+    project = bake()
+    cache = project / ".pytest_cache"
+    suite(project, url, "tests/test_db.py")
+    for image in cache.rglob("*.image"):
+        image.unlink()
+    folders = [cache, *(path for path in cache.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    # Root may write everywhere, unless it gives that up.
+    as_others = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    for path in (".pytest_cache", "/proc/none"):
+        command: tuple[str | Path, ...] = (
+            *as_others,
+            PYTHON,
+            "-m",
+            "pytest",
+            "-q",
+            "-o",
+            f"cache_dir={path}",
+            "tests/test_db.py",
+        )
+
+        assert " passed" in run(*command, cwd=project).stdout
+    for folder in folders:
+        folder.chmod(0o755)
 
 
 def one_message(told: str) -> str:

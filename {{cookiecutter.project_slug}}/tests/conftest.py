@@ -1,8 +1,10 @@
 """The fixtures: a fresh database for every test, the app, its client and commands, and the session of the test."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,10 +35,19 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     try:
         if Base.metadata.tables and not has_migrations():
             pytest.exit('There are no migrations: write one with make migration m="create the tables".', returncode=1)
-        cache: pytest.Cache | None = getattr(session.config, "cache", None)  # None with -p no:cacheprovider
-        DATABASE.build(app_db.engine, cache.mkdir("database") if cache else None)
+        DATABASE.build(app_db.engine, cache_folder(session.config))
     except UnusableDatabaseError as error:
         pytest.exit(str(error), returncode=1)
+
+
+def cache_folder(config: pytest.Config) -> Path | None:
+    """Return a folder that lasts from run to run; None with `-p no:cacheprovider`, and where it may not be written."""
+    cache: pytest.Cache | None = getattr(config, "cache", None)
+    try:
+        folder = cache.mkdir("database") if cache else None
+    except OSError:
+        return None
+    return folder if folder and os.access(folder, os.W_OK) else None
 
 
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> None:
