@@ -294,6 +294,27 @@ def test_a_failed_commit_of_a_later_hook_is_answered_once_by_each_hook(app, clie
     assert answers == [200, 409]
 
 
+@pytest.mark.parametrize("secret", ["only for tests", None])
+def test_the_handler_of_a_failed_commit_has_a_session_of_the_client(app, client, secret) -> None:
+    app.secret_key = secret
+
+    @app.errorhandler(IntegrityError)
+    def handle(_error):
+        if secret:
+            flash("Not saved.")
+        return str(client_session.get("saved")), 409
+
+    @app.post("/post")
+    def view():
+        Part(thing_id=99).save()
+        return ""
+
+    app.add_url_rule("/flashed", view_func=lambda: get_flashed_messages())
+
+    assert client.post("/post").text == "None"
+    assert client.get("/flashed").json == (["Not saved."] if secret else [])
+
+
 def test_what_the_handler_of_a_failed_commit_writes_is_lost(app, client) -> None:
     @app.errorhandler(IntegrityError)
     def handle(_error):

@@ -692,6 +692,20 @@ def test_there_is_a_pause_before_each_attempt_but_the_first(app, client, monkeyp
     assert pauses == [1, 2, 1, 2]
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE", "POST", "PUT", "PATCH", "DELETE", "QUERY"])
+@pytest.mark.skipif(engine.name != "sqlite", reason="for SQLite")
+def test_only_what_may_write_takes_the_lock_of_sqlite(app, client, begins, method) -> None:
+    @app.route("/rule", methods=[method], provide_automatic_options=False)
+    def view():
+        session.get(Thing, 1)
+        return ""
+
+    client.open("/rule", method=method)
+
+    safe = method in ("GET", "HEAD", "OPTIONS", "TRACE")
+    assert begins == ["BEGIN DEFERRED" if safe else "BEGIN IMMEDIATE"]
+
+
 @pytest.mark.skipif(engine.name != "sqlite", reason="for SQLite")
 def test_a_stale_reader_of_sqlite_begins_immediately_when_it_is_repeated(app, client, begins) -> None:
     meet = conflict_once("GET")

@@ -72,6 +72,20 @@ def test_a_task_that_loses_a_conflict_is_repeated(task: TransactionalTask) -> No
     assert saved() == ["run 2"]
 
 
+def test_a_task_that_calls_itself_is_one_transaction() -> None:
+    @celery_app.task
+    def descend(depth: int) -> None:
+        if depth:
+            descend(depth - 1)
+        Thing(name=f"thing {depth}").save()
+        if depth:
+            raise LookupError
+
+    descend.apply((1,), throw=False)
+
+    assert saved() == []
+
+
 def test_as_a_plain_function_it_joins_the_transaction(
     task: TransactionalTask, client: FlaskClient, route: Route
 ) -> None:
