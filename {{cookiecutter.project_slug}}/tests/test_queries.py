@@ -39,6 +39,12 @@ def test_what_is_allowed_passes(session: scoped_session[Session], count_queries:
         Thing(name="cup").save()  # in a savepoint, which does not count
 
 
+def test_what_was_arranged_before_does_not_count(session: scoped_session[Session], count_queries: CountQueries) -> None:
+    session.add(Thing(name="box"))
+    with count_queries(1):
+        assert len(session.scalars(select(Thing)).all()) == 1
+
+
 def test_an_error_in_the_block_comes_through(count_queries: CountQueries) -> None:
     with pytest.raises(LookupError), count_queries(0):
         raise LookupError
