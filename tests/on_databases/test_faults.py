@@ -15,7 +15,7 @@ from app.transactions import on_commit, transaction
 from flask import Response, abort, copy_current_request_context, g, redirect, request, stream_with_context
 from rules.conftest import BACKEND, Thing, kill, kill_backend, names, size
 from rules.test_conflicts import conflict_once, sqlite_busy
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import event, insert, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import InternalServerError
@@ -688,3 +688,16 @@ def test_a_statement_may_take_as_long_as_the_url_says(seconds) -> None:
         with pytest.raises(OperationalError) if seconds else nullcontext():
             connection.execute(text(wait))
     other.dispose()
+
+
+@servers_only
+@pytest.mark.parametrize("seconds", [7, None])
+def test_a_server_has_as_long_to_answer_as_the_url_says(seconds) -> None:
+    other = make_engine(engine.url.update_query_dict({"connect_timeout": str(seconds)} if seconds else {}))
+    event.listen(other, "do_connect", lambda *told: connecting.update(told[-1]))
+    connecting = {}
+    with other.connect():
+        pass
+    other.dispose()
+
+    assert int(connecting["connect_timeout"]) == (seconds or 3)

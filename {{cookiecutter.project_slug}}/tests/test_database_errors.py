@@ -8,7 +8,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from flask.typing import ResponseReturnValue
 from sqlalchemy import CheckConstraint, UniqueConstraint, create_engine, text
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, InternalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Mapped, Session, mapped_column, scoped_session
 
@@ -128,6 +128,10 @@ def test_a_pool_without_a_free_connection_asks_to_try_again() -> None:
 @pytest.mark.parametrize("statement", ["SELECT * FROM nowhere", "INSERT INTO things (size) VALUES (1)", "SELEC"])
 def test_a_mistake_of_the_app_is_left_to_the_log(session: scoped_session[Session], statement: str) -> None:
     assert as_http_error(error_of(lambda: session.execute(text(statement)))) is None
+
+
+def test_a_mistake_that_the_commit_finds_is_left_to_the_log() -> None:
+    assert as_http_error(InternalError(None, None, Exception())) is None
 
 
 def test_an_error_that_is_not_of_the_database_is_left_alone() -> None:
