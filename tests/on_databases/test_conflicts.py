@@ -141,8 +141,10 @@ def test_the_repeated_request_has_the_same_body_and_a_fresh_context(app, client)
         lambda: request.stream.read(),
         lambda: b"".join(iter(lambda: request.stream.read(7), b"")),
         lambda: b"".join(request.stream),
+        lambda: io.TextIOWrapper(request.stream).read().encode(),
+        lambda: io.BufferedReader(request.environ["wsgi.input"]).read(),
     ],
-    ids=["get_data", "stream", "pieces", "lines"],
+    ids=["get_data", "stream", "pieces", "lines", "text", "input"],
 )
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 def test_a_body_is_read_again(app, client, read, chunked) -> None:

@@ -15,6 +15,9 @@ class RecordedBody(io.RawIOBase):
         """Return True."""
         return True
 
+    def close(self) -> None:
+        """Stay open, for the next run: a wrapper such as `io.TextIOWrapper` closes what it has read."""
+
     def readinto(self, buffer: Any) -> int:
         """Read what was recorded, then from the source."""
         piece: bytes = self._record.read(len(buffer))
