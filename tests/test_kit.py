@@ -408,6 +408,32 @@ def test_a_cache_that_cannot_be_written_is_done_without(bake: Bake, url: str) ->
         folder.chmod(0o755)
 
 
+@pytest.mark.parametrize("server", ["sqlite"])
+def test_the_files_of_a_run_end_with_it(bake: Bake, url: str, tmp_path: Path) -> None:
+    project, temporary = bake(), tmp_path / "temporary"
+    temporary.mkdir()
+    path = write_test(
+        project,
+        """
+import atexit
+
+def test_forks():
+    child = os.fork()
+    if child == 0:
+        atexit._run_exitfuncs()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.path.exists(engine.url.database)
+""",
+    )
+    command = [str(PYTHON), "-m", "pytest", "-q", "-p", "no:xdist", path]
+
+    told = run(*command, cwd=project, variables={"TEST_DATABASE_URL": url, "TMPDIR": str(temporary)}).stdout
+
+    assert "1 passed" in told
+    assert list(temporary.iterdir()) == []
+
+
 def one_message(told: str) -> str:
     """Return what a run that cannot start has said, and check that it is short."""
     lines = [

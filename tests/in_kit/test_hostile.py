@@ -363,6 +363,11 @@ def comment_and_collate() -> None:
         send("COMMENT ON TABLE parents IS 'x'", "CREATE COLLATION other (locale = 'C')")
 
 
+def forget_a_connection_in_a_circle() -> None:
+    circle: list[object] = [engine.connect()]
+    circle.append(circle)
+
+
 def write_in_a_callback() -> None:
     @transaction
     def later() -> None:
