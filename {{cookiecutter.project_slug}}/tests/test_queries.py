@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session, scoped_session
 
+from tests.queries import statements
 from tests.things import Thing
 
 pytestmark = pytest.mark.usefixtures("things")
@@ -43,6 +44,14 @@ def test_what_was_arranged_before_does_not_count(session: scoped_session[Session
     session.add(Thing(name="box"))
     with count_queries(1):
         assert len(session.scalars(select(Thing)).all()) == 1
+
+
+def test_nothing_is_noted_after_the_block(session: scoped_session[Session]) -> None:
+    with statements() as sent:
+        pass
+    session.scalars(select(Thing)).all()
+
+    assert sent == []
 
 
 def test_an_error_in_the_block_comes_through(count_queries: CountQueries) -> None:
