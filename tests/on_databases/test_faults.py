@@ -690,6 +690,12 @@ def test_a_statement_may_take_as_long_as_the_url_says(seconds) -> None:
     other.dispose()
 
 
+@pytest.mark.skipif(engine.name not in ("mysql", "mariadb"), reason="for MySQL and MariaDB")
+def test_times_that_the_server_writes_are_in_utc() -> None:
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT @@session.time_zone")) == "+00:00"
+
+
 @servers_only
 @pytest.mark.parametrize("seconds", [7, None])
 def test_a_server_has_as_long_to_answer_as_the_url_says(seconds) -> None:
