@@ -409,6 +409,25 @@ def test_a_cache_that_cannot_be_written_is_done_without(bake: Bake, url: str) ->
 
 
 @pytest.mark.parametrize("server", ["sqlite"])
+def test_a_file_that_is_spoilt_before_anything_is_written_is_seen(project: Path, url: str) -> None:
+    path = write_test(
+        project,
+        """
+def test_spoils():
+    with open(engine.url.database, "wb") as file:
+        file.write(b"x" * 50_000)
+
+def test_is_clean():
+    User(name="Ada", email="ada@example.com").save()
+    session.commit()
+    assert session.scalar(text("SELECT COUNT(*) FROM users")) == 1
+""",
+    )
+
+    assert "2 passed" in suite(project, url, path)
+
+
+@pytest.mark.parametrize("server", ["sqlite"])
 def test_the_files_of_a_run_end_with_it(bake: Bake, url: str, tmp_path: Path) -> None:
     project, temporary = bake(), tmp_path / "temporary"
     temporary.mkdir()
