@@ -36,19 +36,27 @@ def url(server: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def role_url() -> Iterator[str]:
-    """A role of PostgreSQL that may make databases, and nothing else."""
-    administrator = make_url(ADMINISTRATORS["postgresql"])
-    require("postgresql", administrator.host, administrator.port)
+def role_url(server: str) -> Iterator[str]:
+    """A role that may make databases of its own, and nothing else."""
+    administrator = make_url(ADMINISTRATORS[server])
+    require(server, administrator.host, administrator.port)
     name = f"kit_{uuid4().hex[:10]}"
+    made, dropped = {
+        "postgresql": ([f"CREATE ROLE {name} LOGIN CREATEDB PASSWORD 'secret'"], f"DROP ROLE {name}"),
+        "mariadb": (
+            [f"CREATE USER {name} IDENTIFIED BY 'secret'", f"GRANT ALL ON `{name}\\_%%`.* TO {name}"],
+            f"DROP USER {name}",
+        ),
+    }[server]
     engine = create_engine(administrator, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN CREATEDB PASSWORD 'secret'")
+        for statement in made:
+            connection.exec_driver_sql(statement)
     own = administrator.set(username=name, password="secret", database=f"{name}_test")
     yield own.render_as_string(hide_password=False)
+    drop_databases(server, name)
     with engine.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}_test_main")
-        connection.exec_driver_sql(f"DROP ROLE {name}")
+        connection.exec_driver_sql(dropped)
     engine.dispose()
 
 
@@ -99,13 +107,13 @@ def test_rows_are_deleted_without_making_the_database_anew(project: Path, url: s
     assert " passed" in suite(project, url, "tests/test_made_anew.py")
 
 
+@ON_SERVERS
 def test_a_role_that_is_no_superuser_is_enough(project: Path, role_url: str) -> None:
     for name in ("test_hostile.py", "test_made_anew.py"):
         shutil.copy(IN_KIT / name, project / "tests")
 
     assert " passed" in suite(project, role_url, "tests/test_hostile.py")
-    # No order of deleting empties tables that refer to each other.
-    assert " passed" in suite(project, role_url, "tests/test_made_anew.py", "-k", "not circle")
+    assert " passed" in suite(project, role_url, "tests/test_made_anew.py")
 
 
 MIGRATION = '''"""What only some have."""
@@ -223,6 +231,80 @@ def test_is_clean():
     assert re.search(rf"7 passed, {len(left_open)} errors in [0-9]\.", told), told
     for name in left_open:
         assert f"ERROR {path}::test_{name} - Failed: The test" in told
+
+
+@ON_SERVERS
+def test_what_is_left_open_is_ended_for_a_role_that_is_no_superuser_too(project: Path, role_url: str) -> None:
+    test_what_a_test_leaves_open_is_ended_and_fails_it_by_name(project, role_url)
+
+
+LOCKED = "UnusableDatabaseError: A transaction that cannot be ended from here keeps the database"
+
+
+@pytest.mark.parametrize("server", ["mariadb"])
+def test_a_lock_that_is_held_from_another_database_fails_its_tests_until_it_is_gone(bake: Bake, url: str) -> None:
+    project = bake()
+    path = write_test(
+        project,
+        """
+elsewhere = create_engine(engine.url.set(database="information_schema")).connect()
+
+def test_reads_from_elsewhere():
+    User(name="Ada", email="ada@example.com").save()
+    session.commit()
+    elsewhere.execute(text(f"SELECT * FROM {engine.url.database}.users"))
+
+def test_keeps_it():
+    assert elsewhere.in_transaction()
+
+def test_ends_it():
+    elsewhere.close()
+
+def test_is_clean():
+    assert User(name="Ada", email="ada@example.com").save().id == 1
+    assert session.scalar(text("SELECT COUNT(*) FROM users")) == 1
+""",
+    )
+
+    told = suite(project, url, path, ok=False)
+
+    assert "4 passed, 2 errors" in told
+    assert told.count(LOCKED) == 2
+    for name in ("reads_from_elsewhere", "keeps_it"):
+        assert f"ERROR {path}::test_{name} - tests.database.Unusa" in told
+
+
+@pytest.mark.parametrize("server", ["mariadb"])
+def test_a_transaction_that_is_prepared_and_left_is_told_in_a_line(bake: Bake, url: str, server: str) -> None:
+    project, name = bake(), f"kit_{uuid4().hex}"
+    path = write_test(
+        project,
+        f"""
+from sqlalchemy import NullPool
+
+def test_prepares():
+    options = {{"isolation_level": "AUTOCOMMIT", "poolclass": NullPool, "pool_reset_on_return": None}}
+    with create_engine(engine.url, **options).connect() as connection:
+        connection.execute(text("XA START '{name}'"))
+        connection.execute(text("INSERT INTO users (name, email, created_at) VALUES ('x', 'x', '2020-01-01')"))
+        connection.execute(text("XA END '{name}'"))
+        connection.execute(text("XA PREPARE '{name}'"))
+""",
+    )
+    administrator = create_engine(ADMINISTRATORS[server], isolation_level="AUTOCOMMIT")
+
+    try:
+        told = suite(project, url, path, ok=False)
+        told_next = suite(project, url, "tests/test_pages.py", ok=False)
+    finally:
+        with administrator.connect() as connection:
+            connection.exec_driver_sql(f"XA ROLLBACK '{name}'")
+        administrator.dispose()
+
+    assert LOCKED in told
+    assert f"ERROR {path}::test_prepares - tests.database.Unusa" in told
+    assert "`XA RECOVER` lists those that are prepared" in one_message(told_next)
+    assert " passed" in suite(project, url, "tests/test_pages.py")
 
 
 @ON_EACH
@@ -425,6 +507,75 @@ def test_is_clean():
     )
 
     assert "2 passed" in suite(project, url, path)
+
+
+OF_EVERY_TEST = """
+
+@pytest.fixture(autouse=True)
+def arrange():  # a name that comes before `fresh_database`
+    from app.models import User
+
+    User(name="arranged", email="arranged").save()
+    app_db.session.commit()
+    yield
+    User(name="left", email="left").save()
+    app_db.session.commit()
+"""
+
+
+@pytest.mark.parametrize("server", ["sqlite"])
+def test_the_fresh_database_comes_before_every_other_fixture_of_a_test(bake: Bake, url: str) -> None:
+    project = bake()
+    with (project / "tests" / "conftest.py").open("a") as conftest:
+        conftest.write(OF_EVERY_TEST)
+    path = write_test(
+        project,
+        """
+import pytest
+
+@pytest.fixture(scope="module")
+def wide():
+    User(name="wide", email="wide").save()
+    session.commit()
+
+def names():
+    return session.scalars(text("SELECT name FROM users")).all()
+
+@pytest.mark.parametrize("number", range(2))
+def test_finds_what_is_arranged(number):
+    assert names() == ["arranged"]
+
+def test_finds_it_after_a_wider_fixture_too(wide):
+    assert names() == ["arranged"]
+""",
+    )
+
+    assert "3 passed" in suite(project, url, path)
+
+
+@pytest.mark.parametrize("server", ["sqlite"])
+def test_a_result_that_a_failed_test_has_not_read_harms_no_other_test(bake: Bake, url: str) -> None:
+    project = bake()
+    path = write_test(
+        project,
+        """
+from app.db import session_factory
+
+def test_fails():
+    for number in range(300):
+        session.add(User(name=f"{number}", email=f"{number}"))
+    session.commit()
+    with session_factory() as own:
+        result = own.execute(text("SELECT id, name, email FROM users"))
+        raise ValueError
+
+def test_writes():
+    User(name="Ada", email="ada").save()
+    session.commit()
+""",
+    )
+
+    assert "1 failed, 1 passed" in suite(project, url, path, ok=False)
 
 
 @pytest.mark.parametrize("server", ["sqlite"])

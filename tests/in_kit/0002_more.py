@@ -24,6 +24,12 @@ OF_POSTGRESQL = (
     "CREATE MATERIALIZED VIEW summary AS SELECT id FROM parents",
     "CREATE UNIQUE INDEX summary_ix ON summary (id)",
     "CREATE TYPE mood AS ENUM ('happy')",
+    "SELECT lo_create(7)",
+)
+OF_MARIADB = (
+    "CREATE TABLE prices (id integer AUTO_INCREMENT PRIMARY KEY, name VARCHAR(9)) WITH SYSTEM VERSIONING",
+    "INSERT INTO prices (name) VALUES ('low')",
+    "CREATE TABLE histories (name VARCHAR(9)) WITH SYSTEM VERSIONING",
 )
 
 
@@ -49,6 +55,11 @@ def upgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         for statement in OF_POSTGRESQL:
             op.execute(statement)
+    if op.get_bind().dialect.name == "mariadb":
+        for statement in OF_MARIADB:
+            op.execute(statement)
+    if op.get_bind().dialect.name != "sqlite":
+        op.create_table("it's, 50% `odd`", sa.Column("id", sa.Integer, primary_key=True), mariadb_auto_increment="500")
     if op.get_bind().dialect.supports_sequences:
         op.execute("CREATE SEQUENCE order_numbers")
         on_mariadb = op.get_bind().dialect.name == "mariadb"
@@ -60,10 +71,16 @@ def downgrade() -> None:
     if op.get_bind().dialect.supports_sequences:
         op.execute("DROP SEQUENCE order_numbers")
     if op.get_bind().dialect.name == "postgresql":
+        op.execute("SELECT lo_unlink(7)")
         op.execute("DROP MATERIALIZED VIEW summary")
         op.execute("DROP TYPE mood")
         for table in ("parts", "pages", "guarded"):
             op.drop_table(table)
+    if op.get_bind().dialect.name == "mariadb":
+        for table in ("prices", "histories"):
+            op.drop_table(table)
+    if op.get_bind().dialect.name != "sqlite":
+        op.drop_table("it's, 50% `odd`")
     with op.batch_alter_table("ones") as batch_op:
         batch_op.drop_constraint("fk_two", type_="foreignkey")
     for table in ("roles", "twos", "ones", "unnumbered", "children", "parents"):

@@ -14,13 +14,19 @@ from sqlalchemy.exc import SQLAlchemyError
 TABLES = ["alembic_version", "children", "ones", "parents", "roles", "twos", "unnumbered", "users"]
 if engine.name == "postgresql":
     TABLES += ["guarded", "pages", "pages_1", "pages_2", "parts", "parts_1", "parts_2"]
+if engine.name == "mariadb":
+    TABLES += ["histories", "prices"]
+if engine.name != "sqlite":
+    TABLES += ["it's, 50% `odd`"]
 FILLED = {
     "alembic_version": [("0002",)],
     "pages": [(1, "start")],
     "pages_1": [(1, "start")],
+    "prices": [(1, "low")],
     "roles": [(1, "reader"), (2, "writer")],
 }
 MYSQL = engine.name in ("mysql", "mariadb")
+MARK = "`" if MYSQL else '"'
 NEXT = "SELECT NEXT VALUE FOR order_numbers" if MYSQL else "SELECT nextval('order_numbers')"
 
 
@@ -32,6 +38,11 @@ def send(*statements: str) -> None:
     with create_engine(engine.url, poolclass=NullPool).begin() as connection:
         for statement in statements:
             connection.execute(text(statement))
+
+
+def quoted(name: str) -> str:
+    """Return the name of a table as statements need it."""
+    return MARK + name.replace(MARK, MARK * 2) + MARK
 
 
 def leave_rows() -> None:
@@ -63,6 +74,11 @@ def leave_a_circle() -> None:
 
 def leave_what_has_no_number() -> None:
     send("INSERT INTO unnumbered VALUES ('x')")
+
+
+def leave_rows_in_a_table_with_an_odd_name() -> None:
+    if engine.name != "sqlite":
+        send(f"INSERT INTO {quoted(TABLES[-1])} (id) VALUES (DEFAULT)")
 
 
 def leave_rows_in_partitions() -> None:
@@ -131,6 +147,34 @@ def drop_and_make_a_table_again() -> None:
 
 def add_a_table() -> None:
     send("CREATE TABLE more (id INTEGER PRIMARY KEY)", "INSERT INTO more VALUES (1)")
+
+
+def add_a_table_with_an_odd_name() -> None:
+    if engine.name != "sqlite":
+        name = quoted("5% of it's `more`")
+        send(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY)", f"INSERT INTO {name} VALUES (1)")
+
+
+def add_a_table_with_a_history() -> None:
+    if engine.name == "mariadb":
+        send("CREATE TABLE more (id INTEGER PRIMARY KEY) WITH SYSTEM VERSIONING", "INSERT INTO more VALUES (1)")
+
+
+def leave_rows_with_a_history() -> None:
+    if engine.name == "mariadb":
+        send("INSERT INTO histories VALUES ('x')", "UPDATE histories SET name = 'y'")
+
+
+def leave_nothing_but_a_history() -> None:
+    if engine.name == "mariadb":
+        send("INSERT INTO histories VALUES ('x')")
+        send("DELETE FROM histories")
+
+
+def leave_a_history_of_rows_of_the_migrations() -> None:
+    if engine.name == "mariadb":
+        send("UPDATE prices SET name = 'high'")
+        send("UPDATE prices SET name = 'low'")
 
 
 def add_a_column() -> None:
@@ -207,8 +251,7 @@ def set_a_number_that_is_not_given_yet() -> None:
 
 def set_a_number_of_what_was_not_written() -> None:
     if engine.name == "postgresql":
-        with engine.begin() as connection:
-            connection.execute(text("SELECT setval('users_id_seq', 50, false)"))
+        send("SELECT setval('users_id_seq', 50, false)")
 
 
 def take_a_number_of_rows_of_the_migrations() -> None:
@@ -249,6 +292,23 @@ def add_a_sequence() -> None:
 def change_the_database() -> None:
     if MYSQL:
         send("ALTER DATABASE CHARACTER SET latin1")
+    elif engine.name == "postgresql":
+        send(f"ALTER DATABASE {engine.url.database} SET search_path = 'nowhere'")
+
+
+def change_the_database_for_a_role() -> None:
+    if engine.name == "postgresql":
+        send(f"ALTER ROLE CURRENT_USER IN DATABASE {engine.url.database} SET search_path = 'nowhere'")
+
+
+def let_others_use_the_database() -> None:
+    if engine.name == "postgresql":
+        send(f"GRANT CREATE ON DATABASE {engine.url.database} TO PUBLIC")
+
+
+def leave_a_large_object() -> None:
+    if engine.name == "postgresql":
+        send("SELECT lo_create(0)")
 
 
 def change_the_state_of_a_connection_in_other_words() -> None:
@@ -259,6 +319,90 @@ def change_the_state_of_a_connection_in_other_words() -> None:
     }
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(statements["mysql" if MYSQL else engine.name]))
+
+
+def change_the_state_of_the_connection_of_the_driver() -> None:
+    statements = {
+        "sqlite": "PRAGMA query_only = ON",
+        "postgresql": "SET search_path = 'nowhere'",
+        "mysql": "USE information_schema",
+    }
+    raw = engine.raw_connection()
+    raw.cursor().execute(statements["mysql" if MYSQL else engine.name])
+    raw.commit()
+    raw.close()
+
+
+def change_the_state_of_the_connection_of_the_driver_in_a_transaction() -> None:
+    if engine.name != "sqlite":
+        session.execute(text("SELECT 1"))
+        statement = "SET @x = 5" if MYSQL else "SET search_path = 'nowhere'"
+        session.connection().connection.cursor().execute(statement)
+        session.commit()
+
+
+def let_the_driver_commit() -> None:
+    if engine.name != "sqlite":
+        raw = engine.raw_connection()
+        if MYSQL:
+            raw.driver_connection.autocommit(True)
+        else:
+            raw.driver_connection.autocommit = True
+        raw.close()
+
+
+def change_the_state_of_a_connection_in_hidden_words() -> None:
+    if engine.name != "sqlite":
+        statement = "SELECT 5 INTO @x" if MYSQL else "SELECT 1; SET search_path = 'nowhere'"
+        with engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+
+
+def change_the_state_of_a_connection_in_a_block() -> None:
+    if engine.name != "sqlite":
+        block = "BEGIN NOT ATOMIC SET @x = 5; END" if MYSQL else "DO $$ BEGIN SET search_path = 'nowhere'; END $$"
+        with engine.begin() as connection:
+            connection.exec_driver_sql(block)
+
+
+def hold_a_cursor() -> None:
+    if engine.name == "postgresql":
+        with engine.begin() as connection:
+            connection.execute(text("DECLARE words CURSOR WITH HOLD FOR SELECT 1"))
+
+
+def flush_a_table() -> None:
+    if MYSQL:
+        with suppress(SQLAlchemyError), engine.begin() as connection:  # only with the right RELOAD
+            connection.execute(text("FLUSH TABLES parents WITH READ LOCK"))
+
+
+def empty_the_file() -> None:
+    if engine.name == "sqlite":
+        leave_rows()
+        session.remove()
+        engine.dispose()
+        ELSEWHERE.dispose()  # what it has open stays as it is
+        Path(str(engine.url.database)).write_bytes(b"")
+
+
+def empty_the_log() -> None:
+    if engine.name == "sqlite":
+        leave_rows()
+        session.remove()
+        engine.dispose()
+        ELSEWHERE.dispose()
+        Path(f"{engine.url.database}-wal").write_bytes(b"")
+
+
+def remove_the_log() -> None:
+    if engine.name == "sqlite":
+        leave_rows()
+        session.remove()
+        engine.dispose()
+        ELSEWHERE.dispose()
+        for suffix in ("-wal", "-shm"):
+            Path(f"{engine.url.database}{suffix}").unlink()
 
 
 def lock_a_table() -> None:
@@ -380,7 +524,7 @@ def write_in_a_callback() -> None:
 send("INSERT INTO parents (name) VALUES ('collected')")  # while the tests are looked for
 
 DEEDS = [deed for name, deed in globals().items() if callable(deed) and getattr(deed, "__module__", "") == __name__]
-DEEDS.remove(send)
+DEEDS = [deed for deed in DEEDS if deed not in (send, quoted)]
 
 
 @pytest.fixture(scope="module")
@@ -406,22 +550,37 @@ def look() -> None:
             assert connection.execute(text("SELECT * FROM summary")).all() == []
             assert connection.execute(text("SELECT * FROM pg_policies WHERE tablename = 'parents'")).all() == []
             assert connection.scalar(text("SELECT enum_range(NULL::mood)::text")) == "{happy}"
+            assert connection.scalar(text("SELECT COUNT(*) FROM pg_cursors")) == 0
+            assert connection.scalars(text("SELECT oid FROM pg_largeobject_metadata")).all() == [7]
+            of_database = "SELECT datacl FROM pg_database WHERE datname = current_database()"
+            assert connection.scalar(text(of_database)) is None
         for table in TABLES:
-            rows = connection.execute(text(f"SELECT * FROM {table}")).all()
+            rows = connection.execute(text(f"SELECT * FROM {quoted(table)}")).all()
             expected = FILLED.get(table, [])
             assert [tuple(row) for row in rows] == expected, table
         number = connection.scalar(text("INSERT INTO roles (name) VALUES ('third') RETURNING id"))
         assert number == len(FILLED["roles"]) + 1
+        if engine.name == "postgresql":
+            connection.execute(text("INSERT INTO guarded VALUES (1)"))  # its owner would not see another one
         if engine.dialect.supports_sequences:
             assert [connection.scalar(text(NEXT)) for _ in range(2)] == [2, 3]
             assert inspect(connection).get_sequence_names().count("more_numbers") == 0
         if MYSQL:
             assert connection.scalar(text("SELECT @@character_set_database")) != "latin1"
+            assert connection.scalar(text("SELECT @x")) is None
+        if engine.name == "mariadb":
+            for table, count in (("prices", 1), ("histories", 0)):
+                assert connection.scalar(text(f"SELECT COUNT(*) FROM {table} FOR SYSTEM_TIME ALL")) == count
+            assert connection.scalar(text("INSERT INTO prices (name) VALUES ('x') RETURNING id")) == 2
+        if engine.name != "sqlite":
+            rows = f"INSERT INTO {quoted(TABLES[-1])} (id) VALUES (DEFAULT) RETURNING id"
+            assert connection.scalar(text(rows)) == (500 if MYSQL else 1)
     assert User(name="Ada", email="ada@example.com").save().id == 1
+    session.rollback()
+    assert session.scalar(text("SELECT COUNT(*) FROM users")) == 0
     session.rollback()
     send("INSERT INTO parents (name) VALUES ('new')")
     if engine.name == "postgresql":
-        send("INSERT INTO guarded VALUES (1)")  # its owner would not see another one
         with create_engine(engine.url, poolclass=NullPool).connect() as connection:
             assert connection.scalar(text("SELECT pg_try_advisory_lock(1)"))
     with session_factory() as other:

@@ -14,6 +14,7 @@ OF_ROWS = [
     test_hostile.leave_another_family,
     test_hostile.leave_a_circle,
     test_hostile.leave_what_has_no_number,
+    test_hostile.leave_rows_in_a_table_with_an_odd_name,
     test_hostile.leave_rows_in_partitions,
     test_hostile.move_a_row_to_another_partition,
     test_hostile.add_to_a_partition_of_a_filled_table,
@@ -26,6 +27,7 @@ OF_ROWS = [
     test_hostile.set_a_number_of_what_was_not_written,
     test_hostile.take_a_number_of_rows_of_the_migrations,
     test_hostile.take_a_number_of_a_sequence,
+    test_hostile.leave_a_large_object,
     test_hostile.leave_a_temporary_table,
 ]
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 from flask import Flask
-from flask.testing import FlaskClient, FlaskCliRunner
 from werkzeug.utils import cached_property
 
 from app import create_app
@@ -17,16 +16,10 @@ class Apps:
     app: Flask
     contents: Any = None
 
-    def __init__(self, client_class: type[FlaskClient], runner_class: type[FlaskCliRunner]) -> None:
-        """Let the apps make clients and runners of these classes."""
-        self.client_class, self.runner_class = client_class, runner_class
-
     def take(self) -> Flask:
         """Return the app of the test before, if that has left it as it was; else a new one."""
         if self.contents is None or self.contents != contents_of(self.app):
             self.app = create_app({"TESTING": True, "SECRET_KEY": "only for tests"})
-            self.app.test_client_class = self.client_class
-            self.app.test_cli_runner_class = self.runner_class
             finish(self.app)
             self.contents = contents_of(self.app)
         self.app._got_first_request = False  # Flask takes no more routes after that

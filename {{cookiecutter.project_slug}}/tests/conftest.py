@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from flask.testing import FlaskClient, FlaskCliRunner
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session, scoped_session
 from werkzeug.serving import make_server
-from werkzeug.test import TestResponse
 
 from app import db as app_db
-from app.contexts import current_context
+from app.contexts import Stream, current_context, current_scope
+from app.decisions import request_decision
 from app.models import Base
 from app.streams import own_session
 from tests import DATABASE
@@ -50,54 +51,63 @@ def cache_folder(config: pytest.Config) -> Path | None:
     return folder if folder and os.access(folder, os.W_OK) else None
 
 
-def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> None:
-    """Note that a fixture was made for more than one test: between those tests, only such ones can write."""
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
+    """Make the fresh database before any other fixture of a test: pytest would take those of `autouse` by their names."""
+    note_wider(fixturedef)
+    if fixturedef.scope == "function" and fixturedef.argname != "fresh_database":
+        request.getfixturevalue("fresh_database")
+
+
+def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[Any]) -> None:
+    """Note that a fixture of several tests has ended."""
+    note_wider(fixturedef)
+
+
+def note_wider(fixturedef: pytest.FixtureDef[Any]) -> None:
+    """Note that a fixture is one of several tests: between those tests, only such ones can write."""
     if fixturedef.scope != "function":
         WIDER_FIXTURES.append(fixturedef.argname)
 
 
-def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[Any]) -> None:
-    """Note that such a fixture has ended."""
-    pytest_fixture_setup(fixturedef)
+def commit_first(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that first commits what the test has arranged: the app reads it on another connection."""
 
-
-class Client(FlaskClient):
-    """A client that first commits what the test has arranged: the app reads it on another connection."""
-
-    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
-        """Commit the test's own session, then send the request."""
+    @wraps(method)
+    def commit_then_call(*args: Any, **kwargs: Any) -> Any:
         commit_arranged()
-        return super().open(*args, **kwargs)
+        return method(*args, **kwargs)
 
-
-class Runner(FlaskCliRunner):
-    """A runner of commands that first commits what the test has arranged."""
-
-    def invoke(self, *args: Any, **kwargs: Any) -> Any:
-        """Commit the test's own session, then run the command."""
-        commit_arranged()
-        return super().invoke(*args, **kwargs)
+    return commit_then_call
 
 
 def commit_arranged() -> None:
     """Commit the test's own session, of the thread and of a context that the test has pushed."""
+    decision = request_decision()
+    if (decision is not None and not decision.made) or isinstance(current_scope(), Stream):
+        return  # the app itself sends a request
     sessions = app_db.session.sessions
     for arranged in {app_db.session.existing(), sessions.get(threading.current_thread())}:
         if arranged is not None:
             arranged.commit()
 
 
-APPS = Apps(Client, Runner)
+# Of all clients and runners: a test may have another app, which makes them in its own way.
+setattr(FlaskClient, "open", commit_first(FlaskClient.open))  # noqa: B010 (a method)
+setattr(FlaskCliRunner, "invoke", commit_first(FlaskCliRunner.invoke))  # noqa: B010 (a method)
+APPS = Apps()
 
 
 @pytest.fixture(autouse=True)
-def fresh_database() -> Iterator[None]:
+def fresh_database(request: pytest.FixtureRequest) -> Iterator[None]:
     """Start the test from the migrated, empty database; fail it if it leaves a connection or a transaction open."""
     if WIDER_FIXTURES:  # they may have written
         app_db.session.remove()
         DATABASE.restore()
         WIDER_FIXTURES.clear()
+    failed = request.session.testsfailed
     yield
+    # The traceback may keep a result that was not read to its end, and with it what SQLite's connection sees.
+    DATABASE.has_state = DATABASE.has_state or request.session.testsfailed > failed
     contexts = pop_contexts()
     app_db.session.remove()
     left_open = DATABASE.restore()

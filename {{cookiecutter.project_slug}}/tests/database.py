@@ -11,14 +11,17 @@ import os
 import re
 import shutil
 import sqlite3
+import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
-from sqlalchemy import Engine, QueuePool, event
+from sqlalchemy import Connection, Engine, QueuePool, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
 if TYPE_CHECKING:
@@ -27,12 +30,20 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 
 
-# What a connection keeps when its transaction has ended.
+# What a connection keeps when its transaction has ended; a block or a procedure may do anything.
 STATE = re.compile(
-    r"(\s|--[^\n]*|/\*.*?\*/)*(SET|RESET|LISTEN|PREPARE|PRAGMA|ATTACH|DETACH|USE|LOCK\s+TABLES|CREATE\s+TEMP\w*)\b"
-    r"|.*(advisory_lock(_shared)?|GET_LOCK|set_config)\b",
+    r"(^|;)(\s|--[^\n]*|/\*M?!\d*|/\*.*?\*/)*(SET|RESET|DISCARD|LISTEN|PREPARE|DECLARE|LOAD|PRAGMA|ATTACH|DETACH"
+    r"|USE|FLUSH|BACKUP|HANDLER|XA|LOCK\s+TABLE(?!.*\bMODE\b)S?|CREATE\s+(OR\s+REPLACE\s+|LOCAL\s+)*TEMP\w*"
+    r"|DO|CALL|EXECUTE|BEGIN\s+NOT)\b"
+    r"|(advisory_lock(_shared)?|GET_LOCK|set_config)\b|:=|\bINTO\s+@",
     re.IGNORECASE | re.DOTALL,
 )
+
+
+@lru_cache
+def leaves_state(statement: str) -> bool:
+    """Return whether a connection is not as a new one after a statement."""
+    return STATE.search(statement) is not None
 
 
 class UnusableDatabaseError(Exception):
@@ -82,11 +93,26 @@ class Database:
         self.engine = engine
         event.listen(engine, "connect", lambda _, record: record.info.update(generation=self.generation))
         event.listen(engine, "checkin", self._close_old)
-        event.listen(engine, "do_execute", self._note_state)
+        for name in ("do_execute", "do_executemany", "do_execute_no_params"):
+            event.listen(engine, name, self._note_state)
+        # Who has the driver's connection may do anything with it; SQLAlchemy itself asks for it in the same way.
+        setattr(Engine, "raw_connection", self._note_handing_out(Engine.raw_connection))  # noqa: B010 (a method)
+        setattr(Connection, "connection", property(self._note_handing_out(vars(Connection)["connection"].fget)))  # noqa: B010
 
     def _note_state(self, _cursor: object, statement: str, *_: object) -> None:
         """Note that a connection is no longer as a new one: it goes back to the pool as it is."""
-        self.has_state = self.has_state or STATE.match(statement) is not None
+        self.has_state = self.has_state or leaves_state(statement)
+
+    def _note_handing_out(self, method: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Return a method that notes the same when somebody else than SQLAlchemy calls it."""
+
+        @wraps(method)
+        def note_then_hand_out(source: Any) -> Any:
+            if not sys._getframe(1).f_globals["__name__"].startswith("sqlalchemy."):
+                self.has_state = self.has_state or source.engine.pool is self.engine.pool
+            return method(source)
+
+        return note_then_hand_out
 
     def _close_old(self, _connection: object, record: ConnectionPoolEntry) -> None:
         """Close a connection that comes back to a pool that is no longer used."""
@@ -139,15 +165,18 @@ class SQLite(Database):
 
     def put_back(self) -> list[str]:
         """Empty what was written; if that is not enough, replace the file. Nobody waits."""
-        if not self.file.exists() or self.file.stat().st_ino != self.inode:
+        if self._files() != self.files:
             self._replace()
             return []
         try:
             self.own.execute("BEGIN IMMEDIATE")
+            emptied = self._empty()
+            self.own.execute("COMMIT")
         except sqlite3.DatabaseError as error:
             self._replace()
-            return ["a transaction that has written"] if isinstance(error, sqlite3.OperationalError) else []
-        if not self._empty():
+            in_use = getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
+            return ["a transaction that has written"] if in_use else []
+        if not emptied:
             self._overwrite()
         self._mark()
         return []
@@ -163,8 +192,18 @@ class SQLite(Database):
             return kept and not self._written()  # a trigger may have written meanwhile
         except sqlite3.DatabaseError:  # or refused
             return False
-        finally:
-            self.own.execute("COMMIT")
+
+    def _files(self) -> list[int | None]:
+        """Return which files are there; one that was emptied past SQLite makes others forget its log."""
+        found: list[int | None] = []
+        for suffix in ("", "-wal", "-shm"):
+            try:
+                status = os.stat(f"{self.file}{suffix}")  # noqa: PTH116 (a path costs more)
+            except FileNotFoundError:
+                found.append(None)
+            else:
+                found.append(status.st_ino if status.st_size or suffix else None)
+        return found
 
     def _mark(self) -> None:
         """Date the file back: who writes it without SQLite is seen then. What SQLite writes is in its log at first."""
@@ -208,11 +247,11 @@ class SQLite(Database):
         for suffix in ("", "-wal", "-shm", "-journal"):
             Path(f"{self.file}{suffix}").unlink(missing_ok=True)
         shutil.copyfile(self.image, self.file)
-        self.inode = self.file.stat().st_ino
         self._mark()
         self.own = sqlite3.connect(self.file, timeout=0, isolation_level=None)
         self.own.execute("PRAGMA synchronous = OFF")
         self.schema = self._schema()
+        self.files = self._files()
 
     def _keep(self, kept: Path) -> None:
         """Write the image whole or not at all, and forget older ones."""

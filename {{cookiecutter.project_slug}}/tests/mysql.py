@@ -4,7 +4,6 @@ Beside it there is a second one, `…_kit`, with what the tests note. A procedur
 """
 
 import re
-import time
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -42,6 +41,12 @@ OTHERS = (
 
 LOCK_WAIT_TIMEOUT = 1205
 SEQUENCE = "SEQUENCE"
+VERSIONED = "SYSTEM VERSIONED"
+
+
+def is_lock(error: Exception) -> bool:
+    """Return whether an error of the driver, or its wrapping, says that a lock was waited for in vain."""
+    return bool(getattr(error, "orig", error).args[0] == LOCK_WAIT_TIMEOUT)
 
 
 def limit_wait(connection: Any, _record: object) -> None:
@@ -62,9 +67,10 @@ class MySQL(Server):
     patience: ClassVar = Server.patience | {"read_timeout": 5}
 
     def connect(self, database: str) -> Connection:
-        """Return a connection to a database of the server, which may take its time once it has greeted."""
+        """Return a connection to a database of the server, which may take its time once it has greeted, but not for a lock."""
         connection = super().connect(database)
         cast("Any", connection.connection.driver_connection)._read_timeout = None
+        connection.exec_driver_sql("SET SESSION lock_wait_timeout = 5, innodb_lock_wait_timeout = 5")
         return connection
 
     def build(self, engine: Engine, cache: Path | None) -> None:
@@ -108,7 +114,10 @@ class MySQL(Server):
         return f"{self.name}_kit"
 
     def make(self) -> None:
-        """Make both databases, the second one first: it tells that an empty one is about to be signed."""
+        """Make both databases, the second one first: it tells that an empty one is about to be signed.
+
+        :raises UnusableDatabaseError: if a lock on the first one cannot be ended.
+        """
         others = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = %s AND table_name NOT IN {}"
         if self._ask(others.format(("schema_key", "written", "made")), self.kit):
             raise UnusableDatabaseError(
@@ -118,13 +127,21 @@ class MySQL(Server):
         self.server.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS `{self.kit}`.schema_key (value VARCHAR(64))")
         self.server.exec_driver_sql(f"DELETE FROM `{self.kit}`.schema_key")
         self.disconnect()
-        self.server.exec_driver_sql(f"DROP DATABASE IF EXISTS `{self.name}`")
+        try:
+            self.server.exec_driver_sql(f"DROP DATABASE IF EXISTS `{self.name}`")
+        except OperationalError as error:
+            if not is_lock(error):
+                raise
+            raise UnusableDatabaseError(
+                f"A transaction that cannot be ended from here keeps the database {self.name!r} locked: commit it or roll"
+                " it back. `XA RECOVER` lists those that are prepared, `XA ROLLBACK` ends one."
+            ) from error
         self.server.exec_driver_sql(f"CREATE DATABASE `{self.name}`")
         self.server.exec_driver_sql(f"CREATE PROCEDURE `{self.name}`.made_by_the_tests() SELECT 1")
 
     def open(self) -> None:
         """Connect to the second database, in order to restore the first."""
-        self.own = self.connect(self.kit)
+        self.own = self.connect(self.kit).execution_options(no_parameters=True)  # a name may have a % in it
         for setting in (
             "foreign_key_checks = 0",
             "lock_wait_timeout = 1",
@@ -132,7 +149,7 @@ class MySQL(Server):
             "group_concat_max_len = 1000000",
         ):
             self.own.exec_driver_sql(f"SET SESSION {setting}")
-        if not self._value("SELECT VERSION() LIKE '%%MariaDB%%'"):
+        if not self._value("SELECT VERSION() LIKE '%MariaDB%'"):
             self.own.exec_driver_sql("SET SESSION information_schema_stats_expiry = 0")
         # What is asked after every test takes no detour.
         self.driver_connection: Any = self.own.connection.driver_connection
@@ -149,34 +166,39 @@ class MySQL(Server):
         ):
             self.own.exec_driver_sql(statement)
         for number, (table, kind) in enumerate(self._tables().items()):
-            content = self._content(table) if kind != SEQUENCE and self._has_rows(table) else None
+            # What has a history cannot be truncated; its checksum tells of each write.
+            is_filled = kind == VERSIONED or (kind != SEQUENCE and self._has_rows(table))
+            content = self._content(table) if is_filled else None
             made = (table, self._definition(table, kind), content, self._next(table, kind, content))
             self.own.exec_driver_sql("INSERT INTO made VALUES (%s, %s, %s, %s)", made)
             if content is None and kind != SEQUENCE:
                 self.own.exec_driver_sql(
                     f"CREATE TRIGGER `{self.name}`.kit_{number} BEFORE INSERT ON {self._quoted(table)}"
-                    f" FOR EACH ROW INSERT INTO `{self.kit}`.written (name) VALUES ('{table}')"
+                    f" FOR EACH ROW INSERT INTO `{self.kit}`.written (name) VALUES ({self._literal(table)})"
                 )
         self.own.exec_driver_sql("INSERT INTO made VALUES ('', %s, NULL, NULL)", (self._others(),))
         self.own.exec_driver_sql("INSERT INTO schema_key VALUES (%s)", (key,))
 
     def put_back(self) -> list[str]:
         """Empty what was written, and undo DDL; end what holds a lock on it."""
-        found: list[str] = []
         try:
             statements, connections = self._count()
             if connections > self._idle() + len((self.own, self.server)):  # somebody else is on the server
-                found = self._end_transactions()
+                self._try_locks()
             self._restore(statements)
         except (self.driver_error, DBAPIError) as error:
-            if getattr(error, "orig", error).args[0] == LOCK_WAIT_TIMEOUT:
-                found = ["a transaction"]
+            found = ["a transaction"] if is_lock(error) else []
+            if found:
                 self.disconnect()
             self.own.invalidate()  # it may have ended, or stand anywhere
             self.own.close()
             self.open()
-            self._restore(self._count()[0])
-        return found
+            try:
+                self._restore(self._count()[0])
+            except (self.driver_error, DBAPIError):
+                self.rebuild()
+            return found
+        return []
 
     def _count(self) -> tuple[dict[str, str], int]:
         """Return how often the server has been sent DDL, by its kind, and how many connections it has."""
@@ -187,22 +209,15 @@ class MySQL(Server):
         """Return how many connections the pool of the app has, none of them in use."""
         return cast("QueuePool", self.engine.pool).checkedin()
 
-    def _end_transactions(self) -> list[str]:
-        """End what others than the app's pool hold open, and return it.
+    def _try_locks(self) -> None:
+        """Lock all tables for a moment, if others than the app's pool use the database: it fails if one of them uses a table.
 
-        Who holds a transaction open is known a tenth of a second later, so this waits only if there may be one.
+        To look for open transactions takes the right PROCESS, and they show a tenth of a second late.
         """
         others = self._fetch(f"SELECT id FROM information_schema.processlist WHERE db = '{self.name}'")
-        if len(others) <= self._idle():
-            return []
-        time.sleep(0.11)
-        found = self._fetch(
-            "SELECT COUNT(*) FROM information_schema.innodb_trx JOIN information_schema.processlist p"
-            f" ON p.id = trx_mysql_thread_id WHERE p.db = '{self.name}'"
-        )
-        if found[0][0]:
-            self.disconnect()
-        return ["a transaction"] if found[0][0] else []
+        if len(others) > self._idle():
+            self._fetch(f"LOCK TABLES {', '.join(f'{self._quoted(table)} WRITE' for table in self._tables())}")
+            self._fetch("UNLOCK TABLES")
 
     def _restore(self, statements: dict[str, str]) -> None:
         """Empty what was written, and undo DDL, if `statements` have been counted that were not there before."""
@@ -232,19 +247,19 @@ class MySQL(Server):
             self._fetch("TRUNCATE TABLE written")
             return sorted(self._numbered() | set(filter(self._has_rows, self.watched))), 0
         query = f"""SELECT (SELECT auto_increment - 1 FROM information_schema.tables
-            WHERE table_schema = '{self.kit}' AND table_name = 'written'), COUNT(*), GROUP_CONCAT(DISTINCT name)
+            WHERE table_schema = '{self.kit}' AND table_name = 'written'), COUNT(*), GROUP_CONCAT(DISTINCT name SEPARATOR 0x00)
             FROM written WHERE id > {self.inserts}"""
         inserts, noted, names = self._fetch(query)[0]
-        tables = set(names.split(",")) if names else set()
+        tables = set(names.split("\0")) if names else set()
         if inserts - self.inserts != noted:
             tables |= self._numbered()
         return sorted(tables & self.watched), inserts
 
     def _restart(self) -> bool:
-        """Let sequences, and the ids of what the migrations have filled, go on where these left them; return whether any had to."""
+        """Let sequences and ids go on where the migrations left them; return whether any had to."""
         moved = [name for name, number in self._fetch(self.numbers) if number != self.next[name]] if self.next else []
         for name in moved:
-            what = ("TABLE", "AUTO_INCREMENT =") if name in self.contents else (SEQUENCE, "RESTART WITH")
+            what = (SEQUENCE, "RESTART WITH") if name in self.sequences else ("TABLE", "AUTO_INCREMENT =")
             self._fetch(f"ALTER {what[0]} {self._quoted(name)} {what[1]} {self.next[name]}")
         return bool(moved)
 
@@ -265,11 +280,12 @@ class MySQL(Server):
         made = {name: definition for name, definition, _, _ in rows}
         self.contents = {name: content for name, _, content, _ in rows if content is not None}
         self.next = {name: number for name, _, _, number in rows if number is not None}
-        self.watched = made.keys() - self.contents.keys() - self.next.keys() - {""}
-        self.numbers = " UNION ALL ".join(self._number(name, name not in self.contents) for name in self.next)
         present = self._tables()
+        self.sequences = {name for name, kind in present.items() if kind == SEQUENCE}
+        self.watched = made.keys() - self.contents.keys() - self.sequences - {""}
+        self.numbers = " UNION ALL ".join(self._number(name, name in self.sequences) for name in self.next)
         for name in present.keys() - made.keys():
-            self._fetch(f"DROP {present[name].removeprefix('BASE ')} {self._quoted(name)}")
+            self._fetch(f"DROP {SEQUENCE if name in self.sequences else 'TABLE'} {self._quoted(name)}")
         if made.keys() - present.keys() != {""} or self._others() != made[""]:
             return False
         return all(self._definition(name, kind) == made[name] for name, kind in present.items() if name in made)
@@ -278,30 +294,28 @@ class MySQL(Server):
         """Return the names of the tables, and of MariaDB's sequences, with their kinds."""
         query = (
             "SELECT table_name, table_type FROM information_schema.tables"
-            f" WHERE table_schema = '{self.name}' AND table_type IN ('BASE TABLE', 'SEQUENCE')"
+            f" WHERE table_schema = '{self.name}' AND table_type IN ('BASE TABLE', '{VERSIONED}', '{SEQUENCE}')"
         )
         return dict(map(tuple, self._rows(query)))
 
     def _next(self, name: str, kind: str, content: int | None) -> int | None:
-        """Return the next number of a sequence, or of a table that the migrations have filled."""
+        """Return the next number of a sequence, or of a table that does not begin with 1 when it is restored."""
         if kind == SEQUENCE:  # what it keeps in stock is given back
             number = self._value(f"SELECT NEXT VALUE FOR {self._quoted(name)}")
             self._fetch(f"ALTER SEQUENCE {self._quoted(name)} RESTART WITH {number}")
-        elif content is None:
-            return None
         found: int | None = self._rows(self._number(name, kind == SEQUENCE))[0][1]
-        return found
+        return None if found == 1 and kind != SEQUENCE and content is None else found
 
     def _number(self, name: str, is_sequence: bool) -> str:
         """Return a query for the next number of a table or a sequence."""
         if is_sequence:
-            return f"SELECT '{name}', next_not_cached_value FROM {self._quoted(name)}"
-        table = f"table_schema = '{self.name}' AND table_name = '{name}'"
+            return f"SELECT {self._literal(name)}, next_not_cached_value FROM {self._quoted(name)}"
+        table = f"table_schema = '{self.name}' AND table_name = {self._literal(name)}"
         return f"SELECT table_name, auto_increment FROM information_schema.tables WHERE {table}"
 
     def _definition(self, name: str, kind: str) -> str:
         """Return what makes a table or a sequence, without the next id."""
-        shown = self.own.exec_driver_sql(f"SHOW CREATE {kind.removeprefix('BASE ')} {self._quoted(name)}").one()[1]
+        shown = self._rows(f"SHOW CREATE {SEQUENCE if kind == SEQUENCE else 'TABLE'} {self._quoted(name)}")[0][1]
         return re.sub(r" AUTO_INCREMENT=\d+", "", shown)
 
     def _others(self) -> str:
@@ -334,7 +348,11 @@ class MySQL(Server):
 
     def _quoted(self, table: str) -> str:
         """Return the name of a table as statements need it."""
-        return f"`{self.name}`.`{table}`"
+        return f"`{self.name}`.`{table.replace('`', '``')}`"
+
+    def _literal(self, table: str) -> str:
+        """Return the name of a table as a value in a statement."""
+        return str(self.driver_connection.escape(table))
 
     def _value(self, query: str) -> Any:
         """Return the only value of a query."""

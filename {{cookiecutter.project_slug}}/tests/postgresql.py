@@ -34,6 +34,10 @@ SIGNATURE = "SELECT concat_ws(' ', {})".format(
     )
 )
 
+# How the database is set, and who may use it: no event trigger sees that.
+SETTINGS = """SELECT concat_ws(' ', xmin, (SELECT count(*) || ':' || sum(xmin::text::bigint) FROM pg_db_role_setting
+    WHERE setdatabase = d.oid)) FROM pg_database d WHERE datname = current_database()"""
+
 # What other commands change may not be in the signature: comments, for example.
 OF_TABLES = (
     "CREATE TABLE",
@@ -50,10 +54,11 @@ OF_TABLES = (
 # triggers of the app are off.
 NOTES = f"""
 CREATE SCHEMA test_kit;
-CREATE TABLE test_kit.signature (value text);
+CREATE TABLE test_kit.signature (value text, settings text);
 CREATE TABLE test_kit.ddl (command text);
 CREATE TABLE test_kit.written (oid oid);
-CREATE TABLE test_kit.sequences (oid oid, value bigint, is_called boolean, of_table oid);
+CREATE TABLE test_kit.sequences (oid oid, value bigint, is_called boolean);
+CREATE TABLE test_kit.objects AS SELECT oid FROM pg_largeobject_metadata;
 CREATE TABLE test_kit.tables AS
     SELECT c.oid, NULL AS content FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE relkind IN ('r', 'p') AND {USER_SCHEMAS};
@@ -84,10 +89,8 @@ BEGIN
             || ' FOR EACH STATEMENT EXECUTE FUNCTION test_kit.note_write()';
         EXECUTE 'ALTER TABLE ' || made.name || ' ENABLE ALWAYS TRIGGER test_kit';
     END LOOP;
-    FOR made IN SELECT seqrelid AS oid, (SELECT max(refobjid) FROM pg_depend WHERE classid = 'pg_class'::regclass
-            AND objid = seqrelid AND deptype IN ('a', 'i')) AS of_table FROM pg_sequence LOOP
-        EXECUTE 'INSERT INTO test_kit.sequences SELECT $1, last_value, is_called, $2 FROM ' || made.oid::regclass
-            USING made.oid, made.of_table;
+    FOR made IN SELECT seqrelid AS oid FROM pg_sequence LOOP
+        EXECUTE 'INSERT INTO test_kit.sequences SELECT $1, last_value, is_called FROM ' || made.oid::regclass USING made.oid;
     END LOOP;
 END $$;
 """
@@ -97,43 +100,41 @@ OPEN_TRANSACTIONS = """SELECT pid, left(query, 200) AS query FROM pg_stat_activi
         AND backend_type = 'client backend'"""
 
 # In one question to the server, which looks at no table that nobody has written. `rebuild`: rows are left that cannot be
-# deleted, or those of the migrations have changed. A parent goes after its children, in the next turn; so does what a
-# trigger of the app's own has written meanwhile. A row may have been moved to another partition: all of them are emptied.
+# deleted, or those of the migrations have changed. One statement deletes from all tables, for foreign keys are checked at
+# its end; what a trigger of the app's own has written meanwhile goes in the next turn. A row may have been moved to another
+# partition: all of them are emptied.
 RESTORE = """
 CREATE FUNCTION test_kit.restore() RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     name text;
     has_rows boolean;
-    again boolean;
+    deletions text[];
 BEGIN
     IF EXISTS ({open_transactions}) THEN RETURN 'open transactions'; END IF;
     IF EXISTS (SELECT FROM test_kit.ddl) THEN RETURN 'ddl'; END IF;
     LOCK TABLE test_kit.written IN SHARE MODE;
     FOR attempt IN 1..20 LOOP
-        again := false;
+        deletions := ARRAY[]::text[];
         FOR name IN SELECT DISTINCT coalesce(root.oid, noted.oid)::regclass FROM test_kit.written
                 JOIN test_kit.tables noted USING (oid)
                 LEFT JOIN test_kit.tables root ON root.oid = pg_partition_root(noted.oid) AND root.content IS NULL
                 WHERE noted.content IS NULL LOOP
             EXECUTE 'SELECT EXISTS (SELECT FROM ' || name || ')' INTO has_rows;
             CONTINUE WHEN NOT has_rows;
-            again := true;
-            BEGIN
-                EXECUTE 'DELETE FROM ' || name;
-            EXCEPTION WHEN foreign_key_violation OR restrict_violation THEN
-            END;
+            deletions := deletions || ('d' || cardinality(deletions) || ' AS (DELETE FROM ' || name || ')');
         END LOOP;
-        EXIT WHEN NOT again;
+        EXIT WHEN cardinality(deletions) = 0;
+        EXECUTE 'WITH ' || array_to_string(deletions, ', ') || ' SELECT';
     END LOOP;
-    IF again OR EXISTS (
+    IF cardinality(deletions) > 0 OR EXISTS (
         WITH filled AS MATERIALIZED (SELECT oid::regclass::text AS of_table, content FROM test_kit.tables
             WHERE content IS NOT NULL AND oid IN (SELECT oid FROM test_kit.written))
         SELECT FROM filled WHERE content IS DISTINCT FROM test_kit.content(of_table)
-    ) THEN RETURN 'rebuild'; END IF;
+    ) OR NOT EXISTS (SELECT FROM test_kit.signature WHERE settings = ({settings})) THEN RETURN 'rebuild'; END IF;
+    -- One that has given nothing does not tell to what it was set: it is cheaper to set it than to look.
     PERFORM setval(oid::regclass, value, is_called) FROM test_kit.sequences
-        WHERE pg_sequence_last_value(oid) IS DISTINCT FROM CASE WHEN is_called THEN value END
-            -- One that was set, but has given nothing yet, has no last value.
-            OR NOT is_called AND (of_table IS NULL OR of_table IN (SELECT oid FROM test_kit.written));
+        WHERE NOT is_called OR pg_sequence_last_value(oid) IS DISTINCT FROM value;
+    PERFORM lo_unlink(oid) FROM pg_largeobject_metadata WHERE oid NOT IN (SELECT oid FROM test_kit.objects);
     DELETE FROM test_kit.written;
     RETURN 'restored';
 END $$
@@ -146,7 +147,6 @@ class PostgreSQL(Server):
     driver = "postgresql+psycopg"
     package = "psycopg[binary]"
     home = "postgres"
-    has_setval = False
 
     def exists(self, name: str) -> bool:
         """Return whether there is a database."""
@@ -208,7 +208,7 @@ class PostgreSQL(Server):
     def note(self, key: str) -> None:
         """Note what the migrations have made, and last the key."""
         self.own.exec_driver_sql(NOTES)
-        self.own.exec_driver_sql(RESTORE.format(open_transactions=OPEN_TRANSACTIONS))
+        self.own.exec_driver_sql(RESTORE.format(open_transactions=OPEN_TRANSACTIONS, settings=SETTINGS))
         try:
             self.own.exec_driver_sql(
                 "CREATE EVENT TRIGGER test_kit ON ddl_command_end EXECUTE FUNCTION test_kit.note_ddl();"
@@ -217,13 +217,8 @@ class PostgreSQL(Server):
             self.has_event_trigger = True
         except DBAPIError:  # only a superuser may: the signature is then compared after every test
             self.has_event_trigger = False
-        self.own.exec_driver_sql(f"INSERT INTO test_kit.signature {SIGNATURE}")
+        self.own.exec_driver_sql(f"INSERT INTO test_kit.signature SELECT ({SIGNATURE}), ({SETTINGS})")
         self.server.exec_driver_sql(f"COMMENT ON DATABASE \"{self.name}\" IS '{MARK} {key}'")
-
-    def _note_state(self, cursor: object, statement: str, *arguments: object) -> None:
-        """Note also that a sequence was set: one that has given no number yet does not tell."""
-        super()._note_state(cursor, statement, *arguments)
-        self.has_setval = self.has_setval or "setval" in statement
 
     def disconnect(self) -> None:
         """End the connections that use the database, also those that the app has not given back."""
@@ -234,8 +229,6 @@ class PostgreSQL(Server):
 
     def put_back(self) -> list[str]:
         """Empty what was written, and undo DDL."""
-        if self.has_setval:
-            self._set_sequences()
         if self.caches_numbers:  # the connections of the app have them
             self.reconnect()
         state, found = self._restore(), []
@@ -258,12 +251,6 @@ class PostgreSQL(Server):
         except self.driver_error:  # a table is gone, or this connection
             return "rebuild"
         return state
-
-    def _set_sequences(self) -> None:
-        """Set each sequence as the migrations left it, if they can all be found."""
-        with suppress(DBAPIError):  # else the database is made anew
-            self.own.exec_driver_sql("SELECT setval(oid::regclass, value, is_called) FROM test_kit.sequences")
-        self.has_setval = False
 
     def _end_transactions(self) -> list[str]:
         """End the connections with open transactions, and return what these have done last."""

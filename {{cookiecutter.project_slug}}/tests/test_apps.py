@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient, FlaskCliRunner
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from tests.apps import Apps
@@ -26,7 +25,7 @@ CHANGES: dict[str, Callable[[Flask], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_an_app_that_was_changed_is_made_anew(change: Callable[[Flask], object]) -> None:
-    apps = Apps(FlaskClient, FlaskCliRunner)
+    apps = Apps()
     first = apps.take()
 
     change(first)
@@ -37,7 +36,7 @@ def test_an_app_that_was_changed_is_made_anew(change: Callable[[Flask], object])
 
 @pytest.mark.parametrize("path", ["/", "/nowhere"])
 def test_an_app_that_has_only_answered_is_used_again(path: str) -> None:
-    apps = Apps(FlaskClient, FlaskCliRunner)
+    apps = Apps()
     first = apps.take()
 
     first.test_client().get(path)

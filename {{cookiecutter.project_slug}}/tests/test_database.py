@@ -1,10 +1,12 @@
 """Tests of the tests' own database: whatever a test did, the next one starts from the migrated, empty schema."""
 
+import pytest
 from sqlalchemy import create_engine, inspect, select, text
 from sqlalchemy.orm import Session, scoped_session
 
 from app.db import engine, session_factory
 from tests import DATABASE
+from tests.database import leaves_state
 from tests.things import Thing
 
 
@@ -40,6 +42,56 @@ def test_a_restore_does_not_wait_for_an_open_writer(things: None) -> None:
             assert other.scalars(select(Thing.name)).all() == []
         writer.invalidate()
     own.dispose()
+
+
+def test_a_connection_of_the_driver_that_a_test_had_is_not_used_again() -> None:
+    raw = engine.raw_connection()
+    had = [raw.driver_connection]
+    raw.close()
+    with engine.begin() as connection:
+        connection.execute(text("SELECT 1"))
+        had.append(connection.connection.driver_connection)
+
+    DATABASE.restore()
+
+    with engine.connect() as connection:
+        assert connection.connection.driver_connection not in had
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SET work_mem = '5MB'",
+        "SELECT 1; SET work_mem = '5MB'",
+        "-- all\n/* of */ PRAGMA foreign_keys = OFF",
+        "/*!40014 SET foreign_key_checks = 0 */",
+        "DO $$ BEGIN SET work_mem = '5MB'; END $$",
+        "DECLARE words CURSOR WITH HOLD FOR SELECT 1",
+        "SELECT pg_try_advisory_lock(1)",
+        "SELECT 5 INTO @x",
+        "SELECT @x := 5",
+        "FLUSH TABLES WITH READ LOCK",
+        "BACKUP STAGE START",
+        "HANDLER things OPEN",
+        "LOCK TABLE things READ",
+        "CREATE OR REPLACE TEMPORARY TABLE more (id INTEGER)",
+    ],
+)
+def test_a_statement_that_a_connection_remembers_is_noted(statement: str) -> None:
+    assert leaves_state(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT settings.name FROM settings",
+        "UPDATE things SET size = 1",
+        "INSERT INTO things (name) VALUES ('box') ON CONFLICT DO NOTHING",
+        "LOCK TABLE things IN EXCLUSIVE MODE",
+    ],
+)
+def test_other_statements_let_the_connection_be_used_again(statement: str) -> None:
+    assert not leaves_state(statement)
 
 
 def test_ids_start_at_one(things: None, session: scoped_session[Session]) -> None:

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient, FlaskCliRunner
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session, scoped_session
 
+from app import create_app
 from app.transactions import on_commit, transaction
 from tests.conftest import Route
 from tests.factories import factory
@@ -39,6 +40,35 @@ def test_what_a_test_arranges_is_committed_by_its_command(app: Flask, runner: Fl
     Thing(name="box").save()
 
     assert runner.invoke(args=["show"]).output == "box\n"
+
+
+class OwnClient(FlaskClient):
+    """A client as extensions bring it."""
+
+
+def test_what_a_test_arranges_is_committed_for_another_app_too() -> None:
+    other = create_app({"SECRET_KEY": "other"})
+    other.test_client_class = OwnClient
+    other.add_url_rule("/saved", view_func=lambda: ",".join(saved()))
+    other.cli.command("show")(lambda: click.echo(",".join(saved())))
+
+    Thing(name="box").save()
+    assert other.test_client().get("/saved").text == "box"
+
+    Thing(name="bag").save()
+    assert other.test_cli_runner().invoke(args=["show"]).output == "box,bag\n"
+
+
+def test_a_request_that_a_view_sends_commits_nothing_of_the_view(app: Flask, client: FlaskClient, route: Route) -> None:
+    def view() -> ResponseReturnValue:
+        Thing(name="box").save()
+        app.test_client().get("/nowhere")
+        return "", 400
+
+    route(view)
+    client.post("/")
+
+    assert saved() == []
 
 
 def test_a_view_that_forgets_to_commit_is_found_out(
