@@ -68,6 +68,7 @@ FILES = {
     "app/logs.py",
     "app/models.py",
     "app/pages.py",
+    "app/reading.py",
     "app/savepoints.py",
     "app/seed.py",
     "app/static/style.css",

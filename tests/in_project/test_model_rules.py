@@ -456,3 +456,44 @@ def test_a_save_sends_one_statement_when_it_is_the_first_and_no_more_than_three_
     session.execute(text("SELECT 1"))
     Parent(name="c").save()
     assert sent == ["SELECT", "SAVEPOINT", "INSERT", "RELEASE"]
+
+
+class Account(Tables):
+    __tablename__ = "accounts"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    secret: Mapped[str | None]
+
+    @validates("secret")
+    def hash(self, _key, secret):
+        return None if secret is None else f"hashed {secret}"
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_failed_save_runs_no_validator_of_another_object_again(is_new) -> None:
+    Parent(name="first").save()
+    session.commit()
+    other = Account(name="other")
+    if is_new:
+        session.add(other)
+    else:
+        other.save()
+        session.commit()
+    other.secret = "word"
+
+    with pytest.raises(IntegrityError):
+        Parent(name="first").save()
+    session.commit()
+
+    assert session.execute(select(Account.name, Account.secret)).all() == [("other", "hashed word")]
+
+
+def test_a_new_object_that_is_deleted_is_refused_and_still_saved() -> None:
+    thing = Thing(name="box")
+    session.add(thing)
+
+    with pytest.raises(InvalidRequestError, match="is not persisted"):
+        thing.delete()
+    session.commit()
+
+    assert session.scalars(select(Thing.name)).all() == ["box"]

@@ -485,6 +485,14 @@ def test_in_a_script(called) -> None:
     assert called == [["box"]]
 
 
+def test_what_a_callback_of_a_script_does_not_commit_is_reported_and_is_no_error_of_its_own(caplog) -> None:
+    on_commit(lambda: Thing(name="box").save())
+
+    (told,) = caplog.messages
+    assert told == "Discarded what nobody has committed: INSERT INTO things."
+    assert names() == []
+
+
 def test_in_a_script_with_begin(called) -> None:
     with session.begin():
         session.add(Thing(name="box"))

@@ -299,11 +299,14 @@ def test_threads_that_outlive_their_context_share_no_session(app) -> None:
     assert len(set(found)) == 2
 
 
-def test_a_kind_of_500_never_commits(app, client) -> None:
+@pytest.mark.parametrize("own", [False, True], ids=["handled as any", "with a handler of its own"])
+def test_a_kind_of_500_commits_only_with_a_handler_of_its_own(app, client, own) -> None:
     class BrokenError(InternalServerError):
         """A 500 of the app's own."""
 
     app.register_error_handler(500, lambda _: ("fine", 200))
+    if own:
+        app.register_error_handler(BrokenError, lambda _: ("fine", 200))
 
     @app.post("/rule")
     def view():
@@ -311,7 +314,7 @@ def test_a_kind_of_500_never_commits(app, client) -> None:
         raise BrokenError
 
     assert client.post("/rule").text == "fine"
-    assert names() == []
+    assert names() == (["box"] if own else [])
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from inspect import isasyncgenfunction, iscoroutine, iscoroutinefunction, isgeneratorfunction
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from sqlalchemy.orm import Session
@@ -95,11 +95,11 @@ class Transaction:
             for number in self._all_but_the_last():
                 try:
                     with _block():
-                        return function(*args, **kwargs)
+                        return _refuse_later(function(*args, **kwargs))
                 except Exception as error:  # noqa: BLE001 (it raises all but conflicts)
                     _pause_after(error, number)
             with _block():
-                return function(*args, **kwargs)
+                return _refuse_later(function(*args, **kwargs))
 
         return cast("Callable[P, R]", run_async if iscoroutinefunction(function) else run)
 
@@ -109,6 +109,14 @@ class Transaction:
         if attempts > 1 and (_is_inside() or ((current := session.existing()) and uncommitted_work(current))):
             attempts = 1
         return range(1, attempts)
+
+
+def _refuse_later(returned: R) -> R:
+    """Return what a function has returned; raise if it is its work: a decorator may hide that it is asynchronous."""
+    if iscoroutine(returned):
+        returned.close()
+        raise TypeError(f"{returned.__qualname__}() is asynchronous: put @transaction below its other decorators.")
+    return returned
 
 
 def _pause_after(error: Exception, attempt: int) -> None:

@@ -1,7 +1,10 @@
 """What is to happen after the commit, and only then: edit only if your rule differs."""
 
+import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
+from inspect import iscoroutinefunction
 from uuid import uuid4
 
 from flask import Flask, current_app
@@ -10,6 +13,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from app.db import session, session_factory
 from app.decisions import awaits_response
+from app.reading import end_reading, has_only_read
 from app.streams import own_session
 from app.uncommitted import notes_of
 
@@ -21,8 +25,14 @@ def on_commit(callback: Callable[[], object]) -> None:
 
     It is forgotten if the transaction, or the savepoint in which this was called, is rolled back. The callbacks run in
     the order of these calls, each with a session of its own, which only `with transaction():` commits. One that
-    raises is logged, and changes nothing.
+    raises is logged, and changes nothing. In an application it may be asynchronous, as a view may.
+
+    :raises TypeError: for an asynchronous function outside an application.
     """
+    if iscoroutinefunction(callback) and not current_app:
+        raise TypeError(
+            f"{callback.__qualname__}() is asynchronous: enter app.app_context(), or give a plain function."
+        )
     if not (awaits_response() or session.registry.has()):
         _call(callback)
         return
@@ -35,9 +45,13 @@ def on_commit(callback: Callable[[], object]) -> None:
 
 def run_callbacks(committed: Session) -> None:
     """Call, once, what waits for the commit of a session."""
-    for _, is_there, callback in committed.info.pop("callbacks", ()):
-        if is_there():
-            _call(callback)
+    callbacks = committed.info.pop("callbacks", ())
+    with ExitStack() as calls:  # which makes them all, whatever one raises
+        for _, is_there, callback in reversed(callbacks):
+            if is_there():
+                calls.callback(_call, callback)
+    if callbacks and has_only_read(committed):  # what they wanted to know of its objects
+        end_reading(committed)
 
 
 def _place(current: Session) -> Callable[[], bool]:
@@ -56,12 +70,12 @@ def _call(callback: Callable[[], object]) -> None:
     app: Flask | None = current_app or None
     try:
         with own_session(app):
-            callback()
-    except Exception:
+            (app.ensure_sync(callback) if app is not None else callback)()
+    except (Exception, asyncio.CancelledError):
         logger.exception("a callback of on_commit failed: %r", callback)
 
 
-@event.listens_for(session_factory, "after_commit")
+@event.listens_for(session_factory, "after_commit", insert=True)  # whatever other listeners raise
 def _note_commit(committed: Session) -> None:
     """Note which transaction, or which savepoint, was committed: SQLAlchemy tells both by this event."""
     committed.info["committed"] = committed.get_nested_transaction() or committed.get_transaction()

@@ -206,7 +206,7 @@ setattr(engine.dialect, "do_rollback_to_savepoint", _forget_conflict)  # noqa: B
 setattr(engine.dialect, "do_release_savepoint", _release)  # noqa: B010
 
 
-@event.listens_for(session_factory, "after_commit")
+@event.listens_for(session_factory, "after_commit", insert=True)  # whatever other listeners raise
 def _note_commit(committed: Session) -> None:
     """Note that a request has committed through `session`: another run would do the same work twice."""
     attempt = current_attempt()

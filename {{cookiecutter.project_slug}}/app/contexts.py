@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 from weakref import ref
 
 import flask.globals
 from flask import Flask, Response, current_app, has_request_context, request
 from flask.sessions import SecureCookieSessionInterface
-from werkzeug.exceptions import InternalServerError
+from werkzeug.exceptions import HTTPException, InternalServerError
 
 # The variables behind `current_app` and `request`: the proxies are slow, and this is asked several times a request.
 _app_context: ContextVar[Any] = vars(flask.globals)["_cv_app"]
@@ -34,6 +34,23 @@ class Stream:
 
 
 _stream: ContextVar[Stream | None] = ContextVar("app.stream", default=None)
+
+
+class Copy:
+    """A copy of a context that has ended, in the thread or task to which it was given: what its session belongs to."""
+
+    at_end: ClassVar[Callable[["Copy"], None]]
+
+    def __init__(self, app: Flask, owner: object) -> None:
+        """Note whose copy it is."""
+        self.app, self.owner = app, owner
+
+    def __del__(self) -> None:
+        """End its session: the copy has gone, with the work that it was made for."""
+        type(self).at_end(self)
+
+
+_copy: ContextVar[Copy | None] = ContextVar("app.copy", default=None)
 
 
 def current_context() -> Any:
@@ -65,7 +82,7 @@ def in_request() -> bool:
 
 
 def current_scope() -> Any:
-    """Return what a session belongs to: the stream, else the innermost context, the asyncio task, the thread."""
+    """Return what a session belongs to: the stream, else the innermost context or its copy, the asyncio task, the thread."""
     context = current_context()
     stream = _stream.get()
     if stream is not None and (context is stream.context_around or context is stream.context_of_request):
@@ -76,7 +93,14 @@ def current_scope() -> Any:
         task = asyncio.current_task()
     except RuntimeError:
         task = None
-    return task or threading.current_thread()
+    owner, over = task or threading.current_thread(), _app_context.get(None)
+    if over is None:
+        return owner
+    copy = _copy.get()
+    if copy is None or copy.owner is not owner:
+        copy = Copy(over.app, owner)
+        _copy.set(copy)
+    return copy
 
 
 @contextmanager
@@ -122,15 +146,35 @@ def around_teardown(app: Flask, wrapper: Callable[..., None]) -> None:
     _wrap(app, "do_teardown_appcontext", wrapper)
 
 
+def handler_of(app: Flask, error: Exception) -> Callable[..., Any] | None:
+    """Return the function that answers an error in `app`; None if there is none."""
+    return app._find_error_handler(error, request.blueprints)
+
+
 def on_internal_server_error(app: Flask, function: Callable[[], None]) -> None:
-    """Call `function()` before `app` answers `abort(500)`."""
+    """Call `function()` before `app` answers `abort(500)`, also a kind of it that has no handler of its own."""
 
     def note_then_handle(handle: Callable[..., Any], *args: Any) -> Any:
-        if isinstance(args[-1], InternalServerError):
+        error, any_other = args[-1], InternalServerError()
+        if isinstance(error, InternalServerError) and handler_of(app, error) is handler_of(app, any_other):
             function()
         return handle(*args)
 
-    _wrap(app, "handle_http_exception", note_then_handle)
+    _wrap(app, "handle_user_exception", note_then_handle)
+
+
+def answer_aborts_whole(app: Flask) -> None:
+    """Answer `abort(redirect(...))` with a response that is whole: Flask runs it as a WSGI app, and has a stream."""
+
+    def handle_then_copy(handle: Callable[..., Any], *args: Any) -> Any:
+        answer = handle(*args)
+        response: Any = answer.get_response(request.environ) if isinstance(answer, HTTPException) else None
+        if response is None or has_work_at_close(response):
+            return answer
+        # Not the response itself, which may be raised for each client: this one's cookies are added to it.
+        return app.response_class(response.response, response.status, response.headers.copy())
+
+    _wrap(app, "handle_http_exception", handle_then_copy)
 
 
 def before_exceptions(app: Flask, function: Callable[[Exception], None]) -> None:
@@ -145,14 +189,26 @@ def before_exceptions(app: Flask, function: Callable[[Exception], None]) -> None
 
 
 def translate_exceptions(app: Flask, translate: Callable[[Exception], Exception | None]) -> None:
-    """Handle `translate(error)`, if it is not None, in the place of an error that no handler of `app` takes."""
+    """Handle `translate(error)`, if it is not None, in the place of an error that no handler of `app` takes.
+
+    Flask asks no handler but that for 500 about what a function of `after_request` raises, or the client's session.
+    """
 
     def handle_translated(handle: Callable[..., Any], *args: Any) -> Any:
         *flask_context, error = args  # Flask 3.2 passes its context first.
-        known = None if app._find_error_handler(error, request.blueprints) else translate(error)
+        known = None if handler_of(app, error) else translate(error)
         return handle(*flask_context, known or error)
 
+    def answer_translated(handle: Callable[..., Any], *args: Any) -> Any:
+        *flask_context, error = args
+        known = translate(error)
+        if known is None:
+            return handle(*args)
+        flask: Any = app
+        return flask.finalize_request(*flask_context, flask.handle_user_exception(*flask_context, known), True)
+
     _wrap(app, "handle_user_exception", handle_translated)
+    _wrap(app, "handle_exception", answer_translated)
 
 
 def around_dispatch(app: Flask, wrapper: Callable[..., Any]) -> None:
@@ -184,7 +240,11 @@ def stored_session(context: Any) -> dict[str, Any] | None:
     """Return a copy of what the client's session holds; None if the client's cookie holds it and can be read again."""
     if type(context.app.session_interface).open_session is SecureCookieSessionInterface.open_session:
         return None
-    return deepcopy(dict(context._session or {}))
+    content = dict(context._session or {})
+    try:
+        return deepcopy(content)
+    except Exception:  # noqa: BLE001 (of any value that has no copy: a lock, a connection)
+        return content
 
 
 def forget_answer(stored: dict[str, Any] | None) -> None:

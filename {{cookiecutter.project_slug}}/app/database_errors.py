@@ -10,9 +10,9 @@ from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import Conflict, HTTPException, ServiceUnavailable, UnprocessableEntity
 
 from app.conflicts import database_code, is_conflict
-from app.contexts import translate_exceptions
+from app.contexts import handler_of, translate_exceptions
 from app.decisions import note_unhandled
-from app.errors import FieldError
+from app.errors import FieldError, answer_http_error
 from app.logs import reason
 from app.models import Base
 
@@ -33,7 +33,8 @@ def init_app(app: Flask) -> None:
     def translate(error: Exception) -> HTTPException | None:
         known = as_http_error(error)
         if known is not None:
-            note_unhandled()
+            if handler_of(app, known) in (None, answer_http_error):
+                note_unhandled()
             told = (request.method, request.path, known.code, reason(error))
             if is_conflict(error):
                 current_app.logger.warning("%s %s: answered by %s: %s", *told)

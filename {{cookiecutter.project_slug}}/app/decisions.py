@@ -74,7 +74,8 @@ if engine.dialect.name == "sqlite":
         A transaction that has read and then writes is refused if another has written meanwhile
         (https://www.sqlite.org/isolation.html, SQLITE_BUSY_SNAPSHOT).
         """
-        if transaction.parent is None and ("block" in begun.info or _may_write(begun)):
+        # Not what a callback of `on_commit` reads of the objects of its request: it may write in a session of its own.
+        if transaction.parent is None and session.existing() is begun and ("block" in begun.info or _may_write(begun)):
             connection.info.setdefault("transaction", {})["begin"] = "IMMEDIATE"  # another engine notes nothing
 
 

@@ -31,6 +31,7 @@ def make_engine(url: URL) -> Engine:
         connection.info["transaction"] = {}
 
     before_transaction(engine, "do_begin", forget)
+    before_transaction(engine, "do_begin_twophase", forget)
     return engine
 
 
@@ -132,8 +133,8 @@ def before_transaction(engine: Engine, name: str, function: Callable[[Any], None
     """Call `function(connection)` before the dialect's `do_begin` or `do_commit`, for the same reason."""
     method = getattr(engine.dialect, name)
 
-    def call_then(connection: Any) -> None:
+    def call_then(connection: Any, *more: Any) -> None:
         function(connection)
-        method(connection)
+        method(connection, *more)
 
     setattr(engine.dialect, name, call_then)

@@ -13,6 +13,8 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
 )
 
+from app.contexts import answer_aborts_whole
+
 PROBLEM = "application/problem+json"
 
 
@@ -28,6 +30,7 @@ class FieldError(HTTPException):
 def init_app(app: Flask) -> None:
     """Answer the HTTP errors of `app`; a handler of its own for one of them comes first."""
     app.register_error_handler(HTTPException, answer_http_error)
+    answer_aborts_whole(app)
 
 
 def answer_http_error(error: HTTPException) -> Response | HTTPException:

@@ -59,9 +59,12 @@ class Base(DeclarativeBase):
     def delete(self) -> None:
         """Delete the row.
 
+        :raises sqlalchemy.exc.InvalidRequestError: if there is none yet; a new object is still to be saved.
         :raises sqlalchemy.exc.DBAPIError: if the database refuses; the object is then as it was.
         """
         current = session()
+        if not inspect(self, raiseerr=True).has_identity:
+            current.delete(self)  # which refuses it: there is nothing to undo
         with flushed_alone(current, self):
             current.delete(self)
 

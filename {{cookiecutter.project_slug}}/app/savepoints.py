@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
+from sqlalchemy.orm.attributes import flag_modified, set_committed_value
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,10 @@ class SavepointSession(Session):
 
     def rollback(self) -> None:
         """Roll back the whole transaction, and forget what `on_commit` keeps for it; a dead connection has done so."""
+        committed = self.info.get("committed")
+        if committed is not None and committed is self.get_transaction():
+            self.close()  # a listener of `after_commit` has raised: there is nothing to roll back
+            return
         self.info.pop("callbacks", None)
         try:
             super().rollback()
@@ -163,8 +168,17 @@ class _Unsaved:
 
     def _change(self, name: str, added: list[Any], removed: list[Any]) -> None:
         """Set an attribute, or add to a collection and remove from it."""
-        relationship = inspect(type(self.instance)).relationships.get(name)
-        if relationship is None or not relationship.uselist:
+        mapper: Any = inspect(type(self.instance))
+        if name in mapper.column_attrs:
+            if inspect(self.instance, raiseerr=True).persistent:  # a new object still has its values
+                # Not by assignment: the validators have seen the value, and may change it again.
+                set_committed_value(self.instance, name, added[0] if added else None)
+                flag_modified(self.instance, name)
+            return
+        relationship = mapper.relationships.get(name)
+        if relationship is None:  # a composite or a synonym: its columns have the value
+            return
+        if not relationship.uselist:
             if added:
                 setattr(self.instance, name, added[0])
             return

@@ -7,22 +7,24 @@ from typing import Any, cast
 
 from flask import Flask, Response, current_app
 
-from app.contexts import Stream, current_scope, has_work_at_close, in_stream, request_context
+from app.contexts import Copy, Stream, current_scope, has_work_at_close, in_stream, request_context
 from app.db import session
 from app.uncommitted import report_uncommitted
 
 
 def keep_session(response: Response) -> None:
     """Let the body of a response, which is made after its request has ended, keep the session until it is closed."""
-    if not (response.is_streamed or has_work_at_close(response)):
+    is_file = response.direct_passthrough and not isgenerator(response.response)
+    is_whole = response.is_sequence or is_file
+    if is_whole and not has_work_at_close(response):
         return
     app: Flask = cast("Any", current_app)._get_current_object()
     stream = Stream()
     stream.context_of_request = request_context()  # `stream_with_context` pushes it again
-    kept = session.sessions.pop(current_scope(), None)
+    kept = None if is_file else session.sessions.pop(current_scope(), None)  # Werkzeug does not close a file's response
     if kept is not None:
         session.sessions[stream] = kept
-    if response.is_streamed and (not response.direct_passthrough or isgenerator(response.response)):
+    if not is_whole:
         response.response = _pieces(app, stream, response.response)
         next(response.response)
     if has_work_at_close(response):
@@ -79,6 +81,19 @@ def own_session(app: Flask | None) -> Iterator[None]:
         raise
     finally:
         _end_stream(app, stream, failed)
+
+
+def _end_copy(copy: Copy) -> None:
+    """Report what was written in a copy of a context that is over, and remove its session."""
+    left = session.sessions.pop(copy, None)
+    if left is not None:
+        try:
+            report_uncommitted(left, copy.app, expected=None, answered=True)
+        finally:
+            left.close()
+
+
+Copy.at_end = staticmethod(_end_copy)
 
 
 def _end_stream(app: Flask | None, stream: Stream, error: BaseException | None) -> None:

@@ -8,9 +8,12 @@ from typing import Any, Literal
 from celery import Celery, Task
 from celery.signals import worker_init
 from flask import Flask, current_app
-from kombu.exceptions import OperationalError
+from kombu.exceptions import OperationalError as QueueError
+from sqlalchemy.exc import OperationalError
 
 from app.config import SettingError
+from app.conflicts import is_conflict
+from app.decisions import awaits_response
 from app.transactions import on_commit, transaction
 
 
@@ -31,8 +34,15 @@ class TransactionalTask(Task):  # type: ignore[type-arg] # it is generic for myp
         if running.called_directly or hasattr(running, "in_transaction"):
             return self.run(*args, **kwargs)
         running.in_transaction = True
+        waits = bool(running.is_eager) and awaits_response()  # and the request waits for the task
         with (current_app or _flask_app()).app_context():
-            return transaction(attempts=self.attempts)(self.run)(*args, **kwargs)
+            try:
+                return transaction(attempts=1 if waits else self.attempts)(self.run)(*args, **kwargs)
+            except OperationalError as error:
+                if waits and is_conflict(error):
+                    hint = f"{self.name} waited for a lock of the request that waits for it: use delay_on_commit()."
+                    raise RuntimeError(hint) from error
+                raise
 
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
         """Queue the task when the transaction has been committed: it finds the rows. Not if it is rolled back."""
@@ -96,7 +106,7 @@ def examine_queue() -> tuple[Literal["ok", "problem", "not checked"], str]:
     with celery_app.connection_for_write(connect_timeout=3) as connection:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
-        except (OperationalError, OSError) as error:
+        except (QueueError, OSError) as error:
             return "problem", f"{shown}: {str(error).rstrip('.')}: start it, or correct CELERY_BROKER_URL"
         return "ok", f"{shown} answers"
 

@@ -14,7 +14,7 @@ An error that comes from a conflict leaves this at any point before the commit, 
 
 import logging
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from itertools import chain
 from typing import Any, ParamSpec, TypeVar
 
@@ -37,11 +37,12 @@ from app.contexts import (
     on_internal_server_error,
     request_context,
 )
-from app.db import engine, session, session_factory
+from app.db import session, session_factory
 from app.decisions import Decision, await_response, current_decision, note_unhandled, request_decision, set_rollback
+from app.reading import end_reading, has_only_read
 from app.streams import keep_session
 from app.turns import lock_first
-from app.uncommitted import report_uncommitted, writes_of
+from app.uncommitted import report_uncommitted
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,8 +79,8 @@ def session_commit(response: Response) -> Response:
         return response
     logger.debug("commit")
     try:
-        if _has_only_read(current):
-            _end_reading(current)
+        if has_only_read(current):
+            end_reading(current)
         else:
             _check_headers(response)
             current.commit()
@@ -103,24 +104,6 @@ def attempts(limit: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return limited
 
     return decorate
-
-
-def _has_only_read(current: Session) -> bool:
-    """Return whether nothing happens at a commit but the COMMIT."""
-    transaction = current.get_transaction()
-    if transaction is None or current.in_nested_transaction() or "callbacks" in current.info:
-        return False
-    unlike = current.bind is not engine or current.dispatch.before_commit  # it may not be ours to commit; it may write
-    return not (unlike or any(map(writes_of, transaction.connections))) and current._is_clean()
-
-
-def _end_reading(current: Session) -> None:
-    """Commit without the session's own way, which takes longer than the COMMIT; `after_commit` is not sent."""
-    transaction: Any = current.get_transaction()
-    for connection in transaction.connections:
-        connection.commit()
-    transaction.close()
-    current.expire_all()  # a stream or a teardown may use the objects in another transaction
 
 
 def _check_headers(response: Response) -> None:
@@ -154,7 +137,7 @@ def _dispatch(full_dispatch_request: Callable[..., Response], *context: Any) -> 
         logger.debug("rollback because the commit failed: %s", error)
         _close(response)
         forget_answer(decision.stored_session)
-        response = session_commit(_answer_failed_commit(error, decision.stored_session, *context))
+        response = session_commit(_answer_failed_commit(error, decision, *context))
     if not decision.made:
         decision.made = True
         keep_session(response)
@@ -165,7 +148,10 @@ def _answer_unhandled(handle_exception: Callable[..., Response], *args: Any) -> 
     """Answer an exception that no handler but that for 500 takes, and roll back whatever that handler says."""
     decision = request_decision() or await_response()
     decision.unhandled = True
-    response = session_commit(handle_exception(*args))
+    response = handle_exception(*args)
+    if decision.commit_failed:
+        response = _without_success(response, decision, *args[:-1])
+    response = session_commit(response)
     decision.made = True
     keep_session(response)
     return response
@@ -179,17 +165,22 @@ def _close(response: Response) -> None:
         logger.exception("the response that could not be committed failed to close")
 
 
-def _answer_failed_commit(error: Exception, stored_session: dict[str, Any] | None, *context: Any) -> Response:
-    """Let the app's handlers answer the error of a commit, and never with a success."""
+def _answer_failed_commit(error: Exception, decision: Decision, *context: Any) -> Response:
+    """Let the app's handlers answer the error of a commit; if none of them takes it, `_answer_unhandled` does."""
     app: Any = current_app
-    try:
-        response: Response = app.finalize_request(*context, app.handle_user_exception(*context, error))
-    except Exception as unhandled:  # noqa: BLE001 (as Flask does: the handler for 500 answers what no other one takes)
-        response = app.handle_exception(*context, unhandled)
-    if response.status_code < 400:  # a handler of the error has redirected, or said that all is well
-        forget_answer(stored_session)
-        response = app.finalize_request(*context, app.handle_user_exception(*context, InternalServerError()))
-    return response if response.status_code >= 400 else app.make_response(InternalServerError())
+    response = app.finalize_request(*context, app.handle_user_exception(*context, error))
+    return _without_success(response, decision, *context)
+
+
+def _without_success(response: Response, decision: Decision, *context: Any) -> Response:
+    """Return the answer to a commit that has failed; another one if it is a success."""
+    app: Any = current_app
+    # A handler of the error has redirected, or said that all is well; then that for 500; then perhaps a hook.
+    for answer in (partial(app.handle_user_exception, *context), InternalServerError.get_response):
+        if response.status_code < 400:
+            forget_answer(decision.stored_session)
+            response = app.finalize_request(*context, answer(InternalServerError()), from_error_handler=True)
+    return response if response.status_code >= 400 else app.make_response(InternalServerError().get_response())
 
 
 def _report(left: Session, began: bool, error: BaseException | None) -> None:

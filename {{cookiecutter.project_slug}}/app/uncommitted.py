@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 _COMMENTS = re.compile(r"(?:\s+|--[^\n]*|/\*.*?\*/)*", re.DOTALL)
 _WRITE = re.compile(
-    r"(INSERT|UPDATE|DELETE|REPLACE|MERGE|CREATE|ALTER|DROP|TRUNCATE|CALL|DO|COPY|LOAD"
+    r"(INSERT|UPDATE|DELETE|REPLACE|MERGE|CREATE|ALTER|DROP|TRUNCATE|CALL|DO|COPY|LOAD|COMMENT|GRANT|NOTIFY|REFRESH|REVOKE"
     r"|WITH\b.*\b(INSERT\s+INTO|(?<!FOR\s)UPDATE|DELETE\s+FROM|MERGE\s+INTO))\b",
     re.IGNORECASE | re.DOTALL,
 )
@@ -25,6 +25,7 @@ _SAVEPOINT = re.compile(
     r"(?P<name>[^\s;]+)",
     re.IGNORECASE,
 )
+_ROLLBACK = re.compile(r"ROLLBACK(\s+(WORK|TRANSACTION))?\s*;?\s*$", re.IGNORECASE)
 _QUOTED = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
 
 
@@ -76,7 +77,9 @@ def _note_write(_cursor: Any, statement: str, _parameters: Any, context: Executi
         return
     writes = context.root_connection.info["transaction"].setdefault("writes", [])
     verb, _, name = write.rpartition(" SAVEPOINT ")
-    if not verb:
+    if write == "ROLLBACK":
+        writes.clear()
+    elif not verb:
         writes.append(write)
     elif (savepoint := f"SAVEPOINT {name}") in writes:  # the last one of this name is meant
         place = len(writes) - 1 - writes[::-1].index(savepoint)
@@ -88,11 +91,13 @@ def _note_write(_cursor: Any, statement: str, _parameters: Any, context: Executi
 
 @lru_cache(maxsize=1000)
 def _write_in(statement: str) -> str | None:
-    """Return what a statement writes, in a few words, or what it does with a savepoint; None if it does neither."""
+    """Return what a statement writes, in a few words, or what it takes back or keeps; None if it does neither."""
     bare = statement[_COMMENTS.match(statement).end() :]  # type: ignore[union-attr] # it matches anything
     if savepoint := _SAVEPOINT.match(bare):
         verb = "ROLLBACK TO " if savepoint["back"] else "RELEASE " if savepoint["end"] else ""
         return f"{verb}SAVEPOINT {savepoint['name'].lower()}"
+    if _ROLLBACK.match(bare):
+        return "ROLLBACK"
     is_write = _WRITE.match(_QUOTED.sub("_", bare) if bare[:4].upper() == "WITH" else bare)
     return " ".join(bare.split(maxsplit=3)[:3]) if is_write else None
 

@@ -1,7 +1,7 @@
 """Tests of `transaction`: what a block or a function writes is committed, or none of it."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 
 import pytest
 from flask import Flask
@@ -121,7 +121,15 @@ def test_a_misuse_is_refused() -> None:
     def pieces() -> Iterator[str]:
         yield ""
 
+    async def work() -> None:
+        raise LookupError
+
+    def plain() -> Awaitable[None]:
+        return work()
+
     with pytest.raises(TypeError, match="yields"):
         transaction(pieces)
+    with pytest.raises(TypeError, match="is asynchronous"):
+        transaction(plain)()
     with pytest.raises(TypeError, match="decorate a function"), transaction(attempts=2):
         pass

@@ -105,3 +105,6 @@ def test_without_a_transaction_it_runs_at_once() -> None:
     assert called == [1]
     session.commit()
     assert called == [1, 2]
+
+    on_commit(lambda: called.append(3))
+    assert called == [1, 2, 3]

@@ -1,7 +1,7 @@
 """Tests of app/errors.py."""
 
 import pytest
-from flask import Flask, Response, abort, redirect, request
+from flask import Flask, Response, abort, redirect, request, session
 from flask.testing import FlaskClient
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import WWWAuthenticate
@@ -74,6 +74,26 @@ def test_a_response_that_is_aborted_with_is_answered_as_it_is(client: FlaskClien
     response = client.get("/view")
 
     assert (response.status_code, response.text) == (status, "mine")
+
+
+def test_a_response_that_is_aborted_with_again_is_as_it_was(app: Flask, client: FlaskClient, route: Route) -> None:
+    again = redirect("/elsewhere")
+    streamed = []
+
+    @app.after_request
+    def note(response: Response) -> Response:
+        streamed.append(response.is_streamed)
+        return response
+
+    def view() -> ResponseReturnValue:
+        session["seen"] = True
+        abort(again)
+
+    route(view)
+
+    assert "Set-Cookie" in client.get("/view").headers
+    assert "Set-Cookie" not in again.headers
+    assert streamed == [False]  # it would keep the session
 
 
 def test_an_error_that_brings_its_response_is_answered_by_it(client: FlaskClient, route: Route) -> None:

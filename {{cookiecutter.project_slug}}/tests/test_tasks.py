@@ -72,6 +72,25 @@ def test_a_task_that_loses_a_conflict_is_repeated(task: TransactionalTask) -> No
     assert saved() == ["run 2"]
 
 
+def test_a_task_that_waits_for_its_own_request_is_told_of(client: FlaskClient, route: Route) -> None:
+    runs: list[int] = []
+
+    @celery_app.task
+    def wait() -> None:
+        runs.append(1)
+        raise conflict()
+
+    def view() -> ResponseReturnValue:
+        wait.delay()
+        return ""
+
+    route(view)
+
+    with pytest.raises(RuntimeError, match=r"use delay_on_commit\(\)"):
+        client.post("/")
+    assert runs == [1]
+
+
 def test_a_task_that_calls_itself_is_one_transaction() -> None:
     @celery_app.task
     def descend(depth: int) -> None:

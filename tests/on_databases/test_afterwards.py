@@ -1,0 +1,441 @@
+"""What comes after the commit, or after one that failed: callbacks, listeners, bodies, hooks, copied contexts."""
+
+import asyncio
+import contextvars
+import gc
+import io
+import sqlite3
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+from app.db import engine, session, session_factory
+from app.transactions import on_commit, transaction
+from flask import Response, abort, got_request_exception, redirect, send_file
+from flask.sessions import SecureCookieSessionInterface, SessionInterface, SessionMixin
+from rules.conftest import Thing, names
+from sqlalchemy import event, func, select, text
+from sqlalchemy.exc import OperationalError
+
+
+def fail_once() -> None:
+    """Let the first commit of the session fail with an error that no handler takes."""
+
+    def fail(_session) -> None:
+        if not failed:
+            failed.append(1)
+            raise ValueError
+
+    failed: list[int] = []
+    event.listen(session(), "before_commit", fail)
+
+
+@pytest.mark.parametrize("where", ["response", "commit in the view", "body", "script"])
+@pytest.mark.usefixtures("impatient")
+def test_a_callback_may_read_an_object_of_the_request_before_another_one_writes(app, client, where) -> None:
+    sent = []
+
+    def queue() -> None:
+        with transaction():
+            Thing(name="job").save()
+
+    def work() -> None:
+        thing = Thing(name="box").save()
+        on_commit(lambda: sent.append(thing.name))
+        on_commit(queue)
+
+    def body():
+        with transaction():
+            work()
+        yield ""
+
+    @app.post("/rule")
+    def view():
+        if where == "body":
+            session.scalars(select(Thing)).all()
+            return Response(body())
+        work()
+        if where == "commit in the view":
+            session.commit()
+        return ""
+
+    if where == "script":
+        session.scalars(select(Thing)).all()
+        with transaction():
+            work()
+        assert not session().in_transaction()  # the next one is to see what others have written
+        session.remove()
+    else:
+        client.post("/rule").get_data()
+
+    assert sent == ["box"]
+    assert names() == ["box", "job"]
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit])
+def test_the_other_callbacks_are_called_whatever_one_raises(app, client, caplog, error) -> None:
+    called = []
+
+    def leave() -> None:
+        raise error
+
+    @app.post("/rule")
+    def view():
+        Thing(name="box").save()
+        on_commit(leave)
+        on_commit(lambda: called.append("second"))
+        on_commit(lambda: called.append("third"))
+        return ""
+
+    if error is SystemExit:
+        with pytest.raises(SystemExit):
+            client.post("/rule")
+    else:
+        assert client.post("/rule").status_code == 200
+        assert "a callback of on_commit failed" in caplog.text
+
+    assert called == ["second", "third"]
+    assert names() == ["box"]
+
+
+def test_a_callback_may_be_asynchronous(app, client) -> None:
+    called = []
+
+    async def callback() -> None:
+        called.append(names())
+
+    @app.post("/rule")
+    async def view():
+        Thing(name="box").save()
+        on_commit(callback)
+        return ""
+
+    client.post("/rule")
+
+    assert called == [["box"]]
+    with pytest.raises(TypeError, match=r"callback\(\) is asynchronous: enter app.app_context\(\)"):
+        on_commit(callback)
+
+
+@pytest.mark.parametrize("where", ["request", "block"])
+def test_what_a_listener_of_the_commit_raises_takes_nothing_back(app, client, where) -> None:
+    called = []
+
+    def fail(_session) -> None:
+        raise ValueError("the search is away")
+
+    def work():
+        Thing(name="box").save()
+        on_commit(lambda: called.append(names()))
+        return ""
+
+    app.add_url_rule("/rule", view_func=work, methods=["POST"])
+    event.listen(session_factory, "after_commit", fail)
+    try:
+        if where == "request":
+            assert client.post("/rule").status_code == 500
+        else:
+            with pytest.raises(ValueError, match="the search is away"), transaction():
+                work()
+    finally:
+        event.remove(session_factory, "after_commit", fail)
+
+    assert called == [["box"]]
+
+
+FIRST_LISTENER = """
+import sys
+from types import ModuleType
+
+sys.modules["app"] = ModuleType("app")
+sys.modules["app"].__path__ = ["app"]  # without what app/__init__.py imports, after app/models.py
+
+from app.db import session, session_factory
+from flask import Flask
+from sqlalchemy import event, text
+from sqlalchemy.orm.exc import StaleDataError
+
+def fail(_session):
+    raise StaleDataError("of the listener, not of the request")
+
+event.listen(session_factory, "after_commit", fail)
+from app import transactions
+
+app = Flask("app")
+transactions.init_app(app)
+session.init_app(app)
+
+@app.post("/")
+def view():
+    print("run")
+    session.execute(text("SELECT 1"))
+    transactions.on_commit(lambda: print("called"))
+    return ""
+
+print(app.test_client().post("/").status_code)
+"""
+
+
+def test_so_it_is_with_a_listener_that_was_there_first() -> None:
+    told = subprocess.run([sys.executable, "-c", FIRST_LISTENER], capture_output=True, text=True, check=False)
+
+    assert told.stdout.splitlines() == ["run", "called", "500"]
+
+
+@pytest.mark.parametrize("closes", [False, True], ids=["", "with work at its close"])
+@pytest.mark.parametrize("change", [False, True], ids=["reads", "changes"])
+def test_what_a_callback_does_to_an_object_is_not_lost_with_a_file(app, client, caplog, change, closes) -> None:
+    @app.get("/rule")
+    def view():
+        thing = session.get_one(Thing, 1)
+        on_commit(lambda: setattr(thing, "size", 9) if change else thing.name)
+        response = send_file(io.BytesIO(b"x"), mimetype="text/plain")
+        if closes:  # which Werkzeug does for HEAD alone
+            response.call_on_close(lambda: None)
+        return response
+
+    gc.disable()
+    try:
+        client.get("/rule").close()
+        left_open = engine.pool.checkedout()
+    finally:
+        gc.enable()
+
+    assert left_open == 0
+    assert ("Discarded what nobody has committed: an unsaved Thing." in caplog.messages) is change
+
+
+def test_a_body_that_is_made_later_may_have_a_length(app, client) -> None:
+    class Body:
+        def __len__(self) -> int:
+            return 1
+
+        def __iter__(self):
+            yield str(session.scalar(select(func.count(Thing.id))))
+
+    app.add_url_rule("/rule", view_func=lambda: Response(Body()))
+
+    assert client.get("/rule").text == "1"
+    assert engine.pool.checkedout() == 0
+
+
+def test_a_body_that_is_there_keeps_its_length_although_there_is_work_at_its_close(app, client) -> None:
+    @app.get("/rule")
+    def view():
+        response = Response(["box"])
+        response.call_on_close(lambda: None)
+        return response
+
+    assert client.get("/rule").content_length == 3
+
+
+@pytest.mark.parametrize("kind", ["reads", "writes"])
+def test_work_in_a_copy_of_a_context_that_is_over_ends_with_it(app, client, caplog, kind) -> None:
+    over = threading.Event()
+
+    def work() -> None:
+        over.wait(10)
+        if kind == "reads":
+            session.scalars(select(Thing)).all()
+        else:
+            Thing(name="late").save()
+
+    def work_well() -> None:
+        with transaction():
+            Thing(name="box").save()
+
+    @app.get("/rule/<name>")
+    def view(name):
+        jobs.append(pool.submit(contextvars.copy_context().run, {"first": work, "second": work_well}[name]))
+        return ""
+
+    jobs: list = []
+    with ThreadPoolExecutor(1) as pool:  # its thread stays
+        client.get("/rule/first")
+        over.set()
+        jobs[0].result(10)
+        client.get("/rule/second")
+        jobs[1].result(10)
+        pool.submit(int).result(10)
+        assert engine.pool.checkedout() == 0
+
+    assert names() == ["box"]
+    assert [told for told in caplog.messages if "Discarded" in told] == (
+        ["Discarded what nobody has committed: INSERT INTO things."] if kind == "writes" else []
+    )
+
+
+def test_a_page_for_500_that_forgets_its_status_commits_nothing_and_gets_its_headers(app, client) -> None:
+    called, pages, streamed = [], [], []
+
+    @app.after_request
+    def allow(response):
+        streamed.append(response.is_streamed)
+        response.headers["Access-Control-Allow-Origin"] = "*"
+        return response
+
+    @app.errorhandler(500)
+    def page(_error):
+        pages.append(1)
+        with transaction():
+            Thing(name=f"page {len(pages)}").save()
+        on_commit(lambda: called.append(len(pages)))
+        return "Sorry"
+
+    @app.post("/rule")
+    def view():
+        Thing(name="box").save()
+        fail_once()
+        return redirect("/")
+
+    response = client.post("/rule")
+
+    assert response.status_code == 500
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert not any(streamed)  # nothing is left to the garbage collector
+    assert called == []
+    assert names() == []
+
+
+@pytest.mark.parametrize("propagate", [False, True])
+def test_a_commit_that_fails_is_signalled_once(app, client, propagate) -> None:
+    app.config["PROPAGATE_EXCEPTIONS"] = propagate
+    received = []
+
+    def receive(_sender, exception) -> None:
+        received.append(exception)
+
+    @app.post("/rule")
+    def view():
+        Thing(name="box").save()
+        fail_once()
+        return ""
+
+    with got_request_exception.connected_to(receive, app), suppress(ValueError):
+        client.post("/rule")
+
+    assert [type(error) for error in received] == [ValueError]
+    assert names() == []
+
+
+def test_an_abort_with_500_commits_nothing_also_where_flask_traps_it(app, client) -> None:
+    app.config["TRAP_HTTP_EXCEPTIONS"] = True
+    app.register_error_handler(500, lambda _: ("fine", 200))
+
+    @app.post("/rule")
+    def view():
+        Thing(name="box").save()
+        abort(500)
+
+    assert client.post("/rule").status_code == 200
+    assert names() == []
+
+
+def test_a_handler_of_409_decides_about_a_value_that_is_taken(app, client) -> None:
+    app.register_error_handler(409, lambda _: redirect("/taken"))
+
+    @app.post("/rule")
+    def view():
+        Thing(name="attempt").save()
+        Thing(name="counter").save()
+        return ""
+
+    assert client.post("/rule").location == "/taken"
+    assert names() == ["attempt"]
+
+
+def test_a_session_of_the_client_may_hold_what_has_no_copy(app, client) -> None:
+    class Held(dict, SessionMixin):
+        pass
+
+    class Interface(SessionInterface):
+        def open_session(self, _app, _request):
+            return Held(lock=threading.Lock())
+
+        def save_session(self, *_) -> None:
+            pass
+
+    app.session_interface = Interface()
+    app.add_url_rule("/rule", view_func=lambda: "")
+
+    assert client.get("/rule").status_code == 200
+
+
+@pytest.mark.parametrize("statement", ["ROLLBACK", "rollback work;"])
+def test_a_rollback_that_is_sent_as_text_forgets_what_was_to_follow(app, client, statement) -> None:
+    called = []
+
+    @app.post("/rule")
+    def view():
+        Thing(name="box").save()
+        on_commit(lambda: called.append(1))
+        session.execute(text(statement))
+        return ""
+
+    client.post("/rule")
+
+    assert called == []
+    assert names() == []
+
+
+def test_objects_that_a_view_has_read_stay_as_they_are_if_the_session_says_so(app, client) -> None:
+    statements: list[str] = []
+
+    @app.get("/rule")
+    def view():
+        session().expire_on_commit = False
+        things = session.scalars(select(Thing)).all()
+        event.listen(engine, "before_cursor_execute", note)
+        return Response(thing.name for thing in things)
+
+    def note(_connection, _cursor, statement, *_more) -> None:
+        statements.append(statement)
+
+    try:
+        assert client.get("/rule").text == "counter"
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    assert statements == []
+
+
+@pytest.mark.skipif(engine.name == "sqlite", reason="it has no transactions in two phases")
+def test_a_transaction_in_two_phases_may_be_used_by_hand() -> None:
+    engine.dispose()  # nothing is known yet of a new connection
+    with engine.connect() as connection:
+        transaction_in_two_phases = connection.begin_twophase()
+        connection.execute(text("INSERT INTO things (name, size) VALUES ('box', 0)"))
+        transaction_in_two_phases.commit()
+
+    assert names() == ["box"]
+
+
+@pytest.mark.parametrize("where", ["hook", "client's session"])
+@pytest.mark.parametrize("propagate", [False, True])
+def test_a_conflict_that_comes_after_the_handlers_is_answered_like_any_other(app, client, where, propagate) -> None:
+    app.config |= {"TRANSACTION_ATTEMPTS": 2, "PROPAGATE_EXCEPTIONS": propagate}
+    runs = []
+
+    def lose(*_) -> None:
+        raise OperationalError("", {}, busy)
+
+    busy = sqlite3.OperationalError()
+    busy.sqlite_errorname = "SQLITE_BUSY"
+    if where == "hook":
+        app.after_request(lose)
+    else:
+        app.session_interface = SecureCookieSessionInterface()
+        app.session_interface.save_session = lose
+
+    @app.post("/rule")
+    def view():
+        runs.append(Thing(name="box").save().name)
+        return ""
+
+    response = client.post("/rule")
+
+    assert (response.status_code, "Retry-After" in response.headers) == (503, True)
+    assert runs == ["box", "box"]
+    assert names() == []
