@@ -101,19 +101,27 @@ APPS = Apps()
 def fresh_database(request: pytest.FixtureRequest) -> Iterator[None]:
     """Start the test from the migrated, empty database; fail it if it leaves a connection or a transaction open."""
     if WIDER_FIXTURES:  # they may have written
-        app_db.session.remove()
-        DATABASE.restore()
+        restore_database()
         WIDER_FIXTURES.clear()
     failed = request.session.testsfailed
     yield
     # The traceback may keep a result that was not read to its end, and with it what SQLite's connection sees.
     DATABASE.has_state = DATABASE.has_state or request.session.testsfailed > failed
     contexts = pop_contexts()
-    app_db.session.remove()
-    left_open = DATABASE.restore()
+    left_open = restore_database()
     if contexts or left_open:
         found = ", ".join(filter(None, (contexts, left_open)))
         pytest.fail(f"The test left open: {found}. Close its sessions and join its threads.", pytrace=False)
+
+
+def restore_database() -> str | None:
+    """Bring back the migrated, empty database; return what was found open. A test after which this is impossible fails."""
+    app_db.session.remove()
+    try:
+        return DATABASE.restore()
+    except UnusableDatabaseError as error:
+        reason = str(error)
+    pytest.fail(reason, pytrace=False)  # out here, so that what led to it is not shown
 
 
 def pop_contexts() -> str | None:

@@ -215,8 +215,9 @@ class MySQL(Server):
         To look for open transactions takes the right PROCESS, and they show a tenth of a second late.
         """
         others = self._fetch(f"SELECT id FROM information_schema.processlist WHERE db = '{self.name}'")
-        if len(others) > self._idle():
-            self._fetch(f"LOCK TABLES {', '.join(f'{self._quoted(table)} WRITE' for table in self._tables())}")
+        tables = self._tables() if len(others) > self._idle() else {}
+        if tables:
+            self._fetch(f"LOCK TABLES {', '.join(f'{self._quoted(table)} WRITE' for table in tables)}")
             self._fetch("UNLOCK TABLES")
 
     def _restore(self, statements: dict[str, str]) -> None:
