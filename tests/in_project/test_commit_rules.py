@@ -163,7 +163,9 @@ def test_a_handler_for_every_exception_is_the_apps_own(app, client) -> None:
     assert saved() == ["box"]
 
 
-def test_an_abort_with_500_never_commits(app, client) -> None:
+@pytest.mark.parametrize("trap", [False, True], ids=["", "trapped by Flask"])
+def test_an_abort_with_500_never_commits(app, client, trap) -> None:
+    app.config["TRAP_HTTP_EXCEPTIONS"] = trap
     app.register_error_handler(500, lambda _: ("fine", 200))
 
     @app.post("/post")
