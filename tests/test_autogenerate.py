@@ -2,18 +2,25 @@
 
 import re
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, create_engine
 
 from tests.commands import PYTHON, run, run_module
 from tests.conftest import Bake
+from tests.servers import database_on
 
 ALEMBIC = (PYTHON, "-m", "alembic")
 WRITE = (*ALEMBIC, "revision", "--autogenerate", "-m", "Add a column")
 
 OWN_TYPES = '''
+from app.columns import UTCDateTime
+
+
 class State(enum.Enum):
     """What a user may be."""
 
@@ -55,6 +62,16 @@ def project(bake: Bake, databases: list[bytes]) -> Path:
         databases.append(file.read_bytes())
     file.write_bytes(databases[0])
     return project
+
+
+@contextmanager
+def closing_engine(url: str) -> Iterator[Engine]:
+    """Make an engine whose connections are closed after the block."""
+    engine = create_engine(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def add_to_user(project: Path, column: str) -> None:
@@ -127,6 +144,47 @@ def test_a_new_column_needs_no_edit_of_its_migration(
     run_module("ruff", "check", "migrations", cwd=project)
     run_module("ruff", "format", "--check", "migrations", cwd=project)
     run_module("pytest", "-q", "tests/test_migrations.py", cwd=project)
+
+
+COLUMNS = """
+    state: Mapped[State] = mapped_column(default=State.NEW)
+    price: Mapped[Decimal] = mapped_column(default=Decimal("1.10"))
+    weight: Mapped[float] = mapped_column(default=1.5)
+    due: Mapped[time | None]
+"""
+
+
+@pytest.mark.parametrize("server", ["postgresql", "mariadb"])
+def test_so_it_is_on_the_servers_there_and_back_and_a_new_member_needs_no_migration(bake: Bake, server: str) -> None:
+    project = bake()
+    models = project / "app" / "models.py"
+    user = "INSERT INTO users (name, email, created_at) VALUES ('Ada', 'a@b', '2026-01-01 00:00:00')"
+    with database_on(server) as url, closing_engine(url) as engine:
+        variables = {"DATABASE_URL": url}
+        run(*ALEMBIC, "upgrade", "head", cwd=project, variables=variables)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(user)
+        add_to_user(project, COLUMNS.strip())
+        models.write_text(models.read_text().replace("class User(Base)", OWN_TYPES.lstrip() + "class User(Base)", 1))
+        imported = "import enum\nfrom datetime import time\nfrom decimal import Decimal\n"
+        models.write_text(models.read_text().replace("from datetime", imported + "from datetime", 1))
+        models.write_text(models.read_text().replace("import MetaData", "import MetaData, TypeDecorator", 1))
+
+        run(*WRITE, cwd=project, variables=variables)
+        for command in (
+            ["upgrade", "head"],
+            ["downgrade", "-1"],
+            ["upgrade", "head"],
+            ["upgrade", "head", "--sql"],
+            ["check"],
+        ):
+            run(*ALEMBIC, *command, cwd=project, variables=variables)
+        with engine.connect() as connection:
+            (found,) = connection.exec_driver_sql("SELECT name, state, price, weight, due FROM users").all()
+        models.write_text(models.read_text().replace('OLD = "old"', 'OLD = "old"\n    SOLD_AT_A_FAIR = "sold"', 1))
+        run(*ALEMBIC, "check", cwd=project, variables=variables)
+
+    assert found == ("Ada", "NEW", Decimal("1.10"), 1.5, None)
 
 
 @pytest.mark.parametrize("column", ["age: Mapped[int]", "token: Mapped[str] = mapped_column(default=lambda: 'x')"])

@@ -1,9 +1,12 @@
 """Column types that mean the same on every database: edit only to add one."""
 
-from datetime import UTC, datetime
+import enum
+from datetime import UTC, datetime, time
+from decimal import Decimal
+from typing import Any, Literal
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, TypeDecorator
-from sqlalchemy.dialects.mysql import DATETIME
+from sqlalchemy import BigInteger, DateTime, Dialect, Double, Enum, Integer, Numeric, Time, TypeDecorator
+from sqlalchemy.dialects.mysql import DATETIME, TIME
 
 LargeInteger = BigInteger().with_variant(Integer, "sqlite")
 """A number of 64 bits; SQLite gives new ids only to a column that it knows as INTEGER, which has 64 bits too."""
@@ -30,6 +33,21 @@ class UTCDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+Name = Enum(enum.Enum, native_enum=False, length=50, validate_strings=True)
+"""The name of a member, as text: a type of the database's own would need a migration for each new member."""
+
+TYPES: dict[Any, Any] = {
+    datetime: UTCDateTime(),
+    Decimal: Numeric(15, 4),  # SQLite keeps 15 digits; MySQL and MariaDB, unless they are asked, none after the point
+    enum.Enum: Name,
+    float: Double(),  # MySQL's and MariaDB's FLOAT keeps six digits
+    int: LargeInteger,
+    Literal: Name,
+    time: Time().with_variant(TIME(fsp=6), "mysql", "mariadb"),
+}
+"""The type of a column that is declared by its annotation alone, such as `size: Mapped[float]`."""
 
 
 def utc_now() -> datetime:

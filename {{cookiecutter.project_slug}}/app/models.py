@@ -7,7 +7,7 @@ from sqlalchemy import MetaData, String, event, inspect
 from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, QueryPropertyDescriptor, mapped_column, validates
 from sqlalchemy.orm.exc import StaleDataError
 
-from app.columns import LargeInteger, UTCDateTime, utc_now
+from app.columns import TYPES, utc_now
 from app.db import session
 from app.savepoints import flushed_alone
 
@@ -25,7 +25,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UTCDateTime(), int: LargeInteger}
+    type_annotation_map = TYPES
 
     query: ClassVar[QueryPropertyDescriptor] = session.query_property()
     """`User.query.filter_by(...)`, SQLAlchemy's older style; new code writes `session.scalars(select(User))`."""

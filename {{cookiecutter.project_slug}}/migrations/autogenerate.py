@@ -11,7 +11,7 @@ from alembic.autogenerate.render import _repr_type
 from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
-from sqlalchemy import Boolean, Column, Date, DateTime, Enum, Float, Integer, MetaData, String, TypeDecorator
+from sqlalchemy import Boolean, Column, Date, DateTime, Enum, Float, Integer, MetaData, Numeric, String, TypeDecorator
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.sql.schema import CallableColumnDefault, ScalarElementColumnDefault
 from sqlalchemy.types import TypeEngine
@@ -87,7 +87,9 @@ def _with_fill(op: ops.MigrateOperation) -> list[ops.MigrateOperation]:
 def _kind_in_python(column: Column[Any]) -> str:
     """Return the type that lets `alembic upgrade --sql` write the value, for what looks the same in any SQL."""
     plain = _underlying(column.type)
-    writable = isinstance(plain, Boolean | Integer | Float | String) and not isinstance(plain, Enum)
+    if isinstance(plain, Enum):
+        return "" if plain.native_enum else ", sa.String()"
+    writable = isinstance(plain, Boolean | Integer | Float | Numeric | String)
     return f", sa.{type(plain).__name__}()" if writable and hasattr(sqlalchemy, type(plain).__name__) else ""
 
 

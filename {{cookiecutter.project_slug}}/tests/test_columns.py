@@ -1,9 +1,12 @@
 """Tests of the column types, on tables of the tests' own."""
 
-from datetime import UTC, datetime, timedelta, timezone
+import enum
+from datetime import UTC, datetime, time, timedelta, timezone
+from decimal import Decimal
+from typing import Literal
 
 import pytest
-from sqlalchemy import MetaData, select
+from sqlalchemy import MetaData, select, text
 from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Mapped, Session, mapped_column, scoped_session
 
@@ -12,14 +15,14 @@ from app.db import engine
 from app.models import Base
 
 
-class TimesBase(Base):
+class ColumnsBase(Base):
     """A base with tables of its own."""
 
     __abstract__ = True
     metadata = MetaData()
 
 
-class Moment(TimesBase):
+class Moment(ColumnsBase):
     """A point in time."""
 
     __tablename__ = "moments"
@@ -28,10 +31,30 @@ class Moment(TimesBase):
     at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
+class State(enum.Enum):
+    """Where a parcel is."""
+
+    SENT = "on its way"
+    HERE = "at the door"
+
+
+class Parcel(ColumnsBase):
+    """What the databases would keep in different ways."""
+
+    __tablename__ = "parcels"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    due: Mapped[time]
+    kind: Mapped[Literal["box", "letter"]]
+    price: Mapped[Decimal]
+    state: Mapped[State]
+    weight: Mapped[float]
+
+
 @pytest.fixture(autouse=True)
-def moments() -> None:
-    """The table of the moments."""
-    TimesBase.metadata.create_all(engine)
+def tables() -> None:
+    """The tables of these models."""
+    ColumnsBase.metadata.create_all(engine)
 
 
 def test_a_time_comes_back_in_utc_to_the_microsecond(session: scoped_session[Session]) -> None:
@@ -56,3 +79,28 @@ def test_each_row_has_the_time_it_was_made(session: scoped_session[Session]) -> 
 def test_a_time_without_a_zone_is_refused() -> None:
     with pytest.raises(StatementError, match="has no time zone"):
         Moment(at=datetime(2026, 7, 1)).save()  # noqa: DTZ001 (that is the mistake)
+
+
+def test_values_come_back_as_they_were(session: scoped_session[Session]) -> None:
+    values = {
+        "due": time(23, 59, 59, 123456),
+        "kind": "letter",
+        "price": Decimal("12345678901.2345"),
+        "state": State.HERE,
+        "weight": 123456.123456789,
+    }
+    Parcel(**values).save()
+    session.commit()
+
+    found = session.scalars(select(Parcel)).one()
+
+    assert {name: getattr(found, name) for name in values} == values
+    assert session.scalar(text("SELECT state FROM parcels")) == "HERE"
+
+
+@pytest.mark.parametrize("wrong", [{"kind": "van"}, {"state": "LOST"}])
+def test_what_is_no_member_is_refused(wrong: dict[str, str]) -> None:
+    values = {"due": time(12), "kind": "box", "price": Decimal(1), "state": State.SENT, "weight": 1.0}
+
+    with pytest.raises(StatementError, match="not among the defined enum values"):
+        Parcel(**values | wrong).save()
