@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from app.db import session, session_factory
 from app.decisions import awaits_response
-from app.reading import end_reading, has_only_read
+from app.reading import end_reading
 from app.streams import own_session
 from app.uncommitted import notes_of
 
@@ -46,12 +46,13 @@ def on_commit(callback: Callable[[], object]) -> None:
 def run_callbacks(committed: Session) -> None:
     """Call, once, what waits for the commit of a session."""
     callbacks = committed.info.pop("callbacks", ())
+    if not callbacks:
+        return
     with ExitStack() as calls:  # which makes them all, whatever one raises
         for _, is_there, callback in reversed(callbacks):
             if is_there():
                 calls.callback(_call, callback)
-    if callbacks and has_only_read(committed):  # what they wanted to know of its objects
-        end_reading(committed)
+    end_reading(committed)  # what they wanted to know of its objects
 
 
 def _place(current: Session) -> Callable[[], bool]:

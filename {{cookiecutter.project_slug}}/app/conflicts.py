@@ -174,8 +174,8 @@ def _refuse_to_commit_nothing(connection: PoolProxiedConnection) -> None:
 
 def _is_aborted(connection: PoolProxiedConnection) -> bool:
     """Return whether PostgreSQL will take nothing but a ROLLBACK."""
-    info = getattr(connection.driver_connection, "info", None)
-    return info is not None and info.transaction_status.name == "INERROR"
+    driver_connection: Any = connection.driver_connection
+    return engine.name == "postgresql" and driver_connection.pgconn.transaction_status == 3  # PQTRANS_INERROR
 
 
 def _forget_conflict(connection: Connection, name: str) -> None:
@@ -193,8 +193,8 @@ def _release(connection: Connection, name: str) -> None:
 
 
 def _count_transaction(_connection: PoolProxiedConnection) -> None:
-    """Count the transactions that a request begins; `transactions.py` takes off those of its own session."""
-    if attempt := current_attempt():
+    """Count the transactions that a repeated request begins; `transactions.py` takes off those of its own session."""
+    if (attempt := current_attempt()) and attempt.number > 1:
         attempt.others += 1
 
 

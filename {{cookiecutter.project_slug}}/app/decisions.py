@@ -75,7 +75,7 @@ if engine.dialect.name == "sqlite":
         (https://www.sqlite.org/isolation.html, SQLITE_BUSY_SNAPSHOT).
         """
         # Not what a callback of `on_commit` reads of the objects of its request: it may write in a session of its own.
-        if transaction.parent is None and session.existing() is begun and ("block" in begun.info or _may_write(begun)):
+        if transaction.parent is None and ("block" in begun.info or _may_write(begun)) and session.existing() is begun:
             connection.info.setdefault("transaction", {})["begin"] = "IMMEDIATE"  # another engine notes nothing
 
 

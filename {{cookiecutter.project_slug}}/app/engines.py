@@ -99,7 +99,7 @@ def _make_sqlite_engine(url: URL) -> Engine:
         if options.get("isolation_level") != "AUTOCOMMIT":
             known = context.root_connection.info["transaction"]
             mode = options.get("sqlite_begin", known.get("begin", "DEFERRED"))
-            cursor.connection.execute(f"BEGIN {mode}")
+            cursor.execute(f"BEGIN {mode}")
             known["sqlite"] = cursor.connection  # it can tell whether the transaction has ended
 
     commit = sqlite_engine.dialect.do_commit

@@ -39,7 +39,7 @@ from app.contexts import (
 )
 from app.db import session, session_factory
 from app.decisions import Decision, await_response, current_decision, note_unhandled, request_decision, set_rollback
-from app.reading import end_reading, has_only_read
+from app.reading import end_reading
 from app.streams import keep_session
 from app.turns import lock_first
 from app.uncommitted import report_uncommitted
@@ -79,9 +79,7 @@ def session_commit(response: Response) -> Response:
         return response
     logger.debug("commit")
     try:
-        if has_only_read(current):
-            end_reading(current)
-        else:
+        if not end_reading(current):
             _check_headers(response)
             current.commit()
     except BaseException:
@@ -203,7 +201,7 @@ def _lock_first(begun: Session, transaction: SessionTransaction, connection: Con
     Not in a request that also uses other connections: they would wait for its lock.
     """
     attempt = current_attempt()
-    if attempt is None or transaction.parent is not None:
+    if attempt is None or attempt.number == 1 or transaction.parent is not None:
         return
     if session.sessions.get(request_context()) is begun:
         attempt.others -= 1
