@@ -60,7 +60,7 @@ CREATE TABLE test_kit.written (oid oid);
 CREATE TABLE test_kit.sequences (oid oid, value bigint, is_called boolean);
 CREATE TABLE test_kit.objects AS SELECT oid FROM pg_largeobject_metadata;
 CREATE TABLE test_kit.tables AS
-    SELECT c.oid, NULL AS content FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    SELECT c.oid, NULL AS content, NULL::oid AS root FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE relkind IN ('r', 'p') AND {USER_SCHEMAS};
 ALTER TABLE test_kit.ddl REPLICA IDENTITY FULL;
 ALTER TABLE test_kit.tables REPLICA IDENTITY FULL;
@@ -78,6 +78,8 @@ EXCEPTION WHEN insufficient_privilege THEN  -- a policy hides rows: never the sa
     RETURN gen_random_uuid();
 END $$;
 UPDATE test_kit.tables SET content = test_kit.content(oid::regclass::text);
+UPDATE test_kit.tables part SET root = whole.oid FROM test_kit.tables whole
+    WHERE whole.oid = pg_partition_root(part.oid) AND whole.content IS NULL;
 DO $$
 DECLARE
     made record;
@@ -115,10 +117,8 @@ BEGIN
     LOCK TABLE test_kit.written IN SHARE MODE;
     FOR attempt IN 1..20 LOOP
         deletions := ARRAY[]::text[];
-        FOR name IN SELECT DISTINCT coalesce(root.oid, noted.oid)::regclass FROM test_kit.written
-                JOIN test_kit.tables noted USING (oid)
-                LEFT JOIN test_kit.tables root ON root.oid = pg_partition_root(noted.oid) AND root.content IS NULL
-                WHERE noted.content IS NULL LOOP
+        FOR name IN SELECT DISTINCT coalesce(root, oid)::regclass FROM test_kit.tables
+                WHERE content IS NULL AND oid IN (SELECT oid FROM test_kit.written) LOOP
             EXECUTE 'SELECT EXISTS (SELECT FROM ' || name || ')' INTO has_rows;
             CONTINUE WHEN NOT has_rows;
             deletions := deletions || ('d' || cardinality(deletions) || ' AS (DELETE FROM ' || name || ')');
