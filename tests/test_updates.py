@@ -144,7 +144,7 @@ def test_who_has_edited_the_same_as_the_template_is_asked(generate: Generate, te
     project = generate(OLDER["with the API"])
     edit(project)
     (project / "README.md").write_text("# Shop\n\nOurs.\n")
-    (project / "tests" / "test_columns.py").unlink()  # the template has not changed it since
+    (project / "tests" / "test_seed.py").unlink()  # the template has not changed it since
     (project / "tests" / "test_models.py").unlink()
     settings = project / "pyproject.toml"
     settings.write_text(settings.read_text().replace('swagger>=5.31",\n', 'swagger>=5.31",\n    "humanize>=4",\n'))
@@ -160,7 +160,7 @@ def test_who_has_edited_the_same_as_the_template_is_asked(generate: Generate, te
     git(project, "rm", "--quiet", "tests/test_models.py")
     commit_all(project, "Merge the template")
     assert (project / "README.md").read_text() == "# Shop\n\nOurs.\n"
-    assert not (project / "tests" / "test_columns.py").exists()
+    assert not (project / "tests" / "test_seed.py").exists()
     assert_sound(project)
 
 
