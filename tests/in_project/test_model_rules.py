@@ -9,6 +9,7 @@ from app.models import Base, OutdatedError, Versioned
 from app.transactions import transaction
 from sqlalchemy import ForeignKey, MetaData, String, event, insert, select, text
 from sqlalchemy.exc import IntegrityError, InvalidRequestError, StatementError
+from sqlalchemy.ext.hybrid import hybrid_method, hybrid_property
 from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship, validates
 from sqlalchemy.orm.exc import StaleDataError
 from tests.things import Thing
@@ -37,6 +38,30 @@ class Parent(Tables):
     @property
     def shout(self):
         return self.name.upper()
+
+    @property
+    def whisper(self):
+        return self.name.lower()
+
+    @whisper.setter
+    def whisper(self, name):
+        self.name = name.lower()
+
+    @hybrid_property
+    def is_old(self):
+        return self.age > 99
+
+    @hybrid_property
+    def years(self):
+        return self.age
+
+    @years.inplace.setter
+    def _set_years(self, years):
+        self.age = years
+
+    @hybrid_method
+    def is_older(self, age):
+        return self.age > age
 
 
 class Child(Tables):
@@ -328,13 +353,15 @@ def test_update_of_a_new_object_saves_it() -> None:
     assert committed(Parent.name) == ["a"]
 
 
-def test_update_knows_columns_and_relationships_and_nothing_else() -> None:
+def test_update_knows_columns_relationships_and_what_has_a_setter_and_nothing_else() -> None:
     parent = Parent(name="a").save()
     child = Child(name="c", parent=parent).save()
 
     child.update(parent=Parent(name="b"))
     assert child.parent.name == "b"
-    for name in ("shout", "metadata", "_sa_instance_state", "save", "missing"):
+    parent.update(whisper="A", years=7)
+    assert (parent.name, parent.age) == ("a", 7)
+    for name in ("shout", "is_old", "is_older", "metadata", "_sa_instance_state", "save", "missing"):
         with pytest.raises(TypeError, match=f"Parent has no attribute '{name}'"):
             parent.update(**{name: "x"})
 

@@ -41,7 +41,8 @@ class SettingError(click.ClickException, ValueError):
 def app_settings(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of the Flask app: those of the environment, and `overrides` over them.
 
-    :raises SettingError: if `overrides` names a setting of the engine, which exists before any app.
+    :raises SettingError: for a value that cannot work, and if `overrides` names a setting of the engine, which exists
+        before any app.
     """
     for name in overrides:
         if name.startswith(("DATABASE_", "SQLITE_")):
@@ -52,9 +53,9 @@ def app_settings(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "SECRET_KEY": os.environ.get("SECRET_KEY", "").strip() or None,
         "MAX_CONTENT_LENGTH": number("MAX_CONTENT_LENGTH", default=16_000_000, unit="bytes"),
-        "TRANSACTION_ATTEMPTS": number("TRANSACTION_ATTEMPTS", default=10, unit="attempts", least=1),
-        "TRANSACTION_MAX_BODY": number("TRANSACTION_MAX_BODY", default=1_000_000, unit="bytes"),
         **overrides,
+        "TRANSACTION_ATTEMPTS": number("TRANSACTION_ATTEMPTS", default=10, unit="attempts", least=1, given=overrides),
+        "TRANSACTION_MAX_BODY": number("TRANSACTION_MAX_BODY", default=1_000_000, unit="bytes", given=overrides),
     }
 
 
@@ -123,12 +124,12 @@ def choice(name: str, *allowed: str) -> str:
     return value.upper()
 
 
-def number(name: str, default: int, unit: str, least: int = 0) -> int:
-    """Return the setting `name`, a whole number of `unit`, `least` or more.
+def number(name: str, default: int, unit: str, least: int = 0, given: Mapping[str, Any] | None = None) -> int:
+    """Return the setting `name`, of `given` or of the environment: a whole number of `unit`, `least` or more.
 
     :raises SettingError: for any other value.
     """
-    value = os.environ.get(name) or str(default)
+    value = str(given[name]) if given and name in given else os.environ.get(name) or str(default)
     if not re.fullmatch(r"[0-9]{1,12}", value) or int(value) < least:
         raise SettingError(
             f"{name} {value!r} is not a whole number of {unit}, {least} or more: write {default}, for example."

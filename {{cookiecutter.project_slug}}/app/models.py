@@ -1,9 +1,11 @@
 """The models: `Base`, which all of them share, and a class for each table. Begin with `User`: it is yours."""
 
 from datetime import datetime
+from inspect import getattr_static
 from typing import Any, ClassVar, Self
 
 from sqlalchemy import MetaData, String, event, inspect
+from sqlalchemy.ext.hybrid import hybrid_method, hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, QueryPropertyDescriptor, mapped_column, validates
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -43,10 +45,10 @@ class Base(DeclarativeBase):
     def update(self, **values: Any) -> Self:
         """Set attributes, save and return the object.
 
-        :raises TypeError: for a name that is no attribute of the model; nothing is changed.
+        :raises TypeError: for a name under which the model has nothing to set; nothing is changed.
         :raises sqlalchemy.exc.DBAPIError: if the database refuses; the object is then as it was in the database.
         """
-        unknown = sorted(values.keys() - inspect(type(self)).all_orm_descriptors.keys())
+        unknown = sorted(name for name in values if not _can_be_set(type(self), name))
         if unknown:
             raise TypeError(f"{type(self).__name__} has no attribute {', '.join(map(repr, unknown))}.")
         current = session()
@@ -67,6 +69,15 @@ class Base(DeclarativeBase):
             current.delete(self)  # which refuses it: there is nothing to undo
         with flushed_alone(current, self):
             current.delete(self)
+
+
+def _can_be_set(model: type[Base], name: str) -> bool:
+    """Return whether a model has something to set: a column, a relationship, a property with a setter."""
+    mapped = inspect(model).all_orm_descriptors
+    descriptor = mapped[name] if name in mapped else getattr_static(model, name, None)
+    if isinstance(descriptor, property | hybrid_property):
+        return descriptor.fset is not None
+    return name in mapped and not isinstance(descriptor, hybrid_method)
 
 
 class OutdatedError(StaleDataError):

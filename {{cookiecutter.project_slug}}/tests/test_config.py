@@ -124,3 +124,11 @@ def test_a_number_may_have_a_least_value(monkeypatch: pytest.MonkeyPatch) -> Non
 
     with pytest.raises(SettingError, match="TRANSACTION_ATTEMPTS '0' is not a whole number of attempts, 1 or more"):
         create_app()
+
+
+@pytest.mark.parametrize("wrong", ["many", 0, None])
+def test_so_it_is_if_the_app_is_given_it(wrong: object) -> None:
+    assert create_app({"TESTING": True, "TRANSACTION_ATTEMPTS": "5"}).config["TRANSACTION_ATTEMPTS"] == 5
+
+    with pytest.raises(SettingError, match=f"TRANSACTION_ATTEMPTS '{wrong}' is not a whole number of attempts"):
+        create_app({"TRANSACTION_ATTEMPTS": wrong})
