@@ -1,9 +1,10 @@
 """The database servers that the tests use where they run: a database of its own for each test, dropped after it."""
 
 import os
+import random
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -41,6 +42,15 @@ def broker(server: str) -> str:
     parts = urlsplit(BROKERS[server])
     require(server, parts.hostname, parts.port)
     return BROKERS[server]
+
+
+def lasting_port() -> int:
+    """Return a free port that no client is given while the server is away: below the range of those."""
+    for port in random.sample(range(15000, 30000), 100):
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 @contextmanager

@@ -1,16 +1,20 @@
 """The rules of the data layer on every database: `on_databases/` runs in a generated project, on a database of its own."""
 
+import os
 import shutil
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from tests.commands import PYTHON, environment, run
 from tests.conftest import Bake
-from tests.servers import database_on
+from tests.servers import database_on, lasting_port
 
 RULES = Path(__file__).parent / "on_databases"
 
@@ -86,3 +90,76 @@ with engine.connect() as connection:
 """
         shown = run(PYTHON, "-c", show, cwd=project, variables={"DATABASE_URL": url}).stdout.splitlines()
         assert shown == ["['alembic_version', 'second', 'users']", "['0002']", "[1]"]
+
+
+HALF = """
+from app import create_app
+from app.db import engine, session
+from app.models import User
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+app = create_app({"SECRET_KEY": "x", "TRANSACTION_ATTEMPTS": 2})
+runs = []
+
+@app.post("/")
+def view():
+    runs.append(User(name="Ada", email="ada@example.com").save())
+    try:
+        session.execute(text("UPDATE users SET name = 'x' WHERE id = 1"))
+    except OperationalError:
+        pass
+    return ""
+
+with engine.connect() as holder:
+    User(id=1, name="Bob", email="bob@example.com").save()
+    session.commit()
+    holder.execute(text("UPDATE users SET name = 'y' WHERE id = 1"))
+    print(app.test_client().post("/").status_code, len(runs))
+print(session.scalar(text("SELECT COUNT(*) FROM users")))
+"""
+
+
+@pytest.fixture
+def strict_mariadb() -> Iterator[str]:
+    """A MariaDB of the test's own, in which a lock timeout ends the transaction, and comes after a second."""
+    if shutil.which("mariadb-install-db") is None:
+        assert not os.environ.get("REQUIRE_SERVICES"), "no mariadb-install-db"
+        pytest.skip("no mariadb-install-db")
+    as_user = ["--user=mysql"] if os.getuid() == 0 else []
+    with TemporaryDirectory() as folder:  # not below pytest's own folder: that is closed to other users
+        if as_user:
+            shutil.chown(folder, "mysql", "mysql")
+        place = ("--no-defaults", *as_user, f"--datadir={folder}/data")
+        run("mariadb-install-db", *place, "--auth-root-authentication-method=normal", cwd=Path(folder))
+        port = lasting_port()
+        options = ("--innodb-rollback-on-timeout", "--innodb-lock-wait-timeout=1", f"--socket={folder}/socket")
+        server = subprocess.Popen(
+            [
+                shutil.which("mariadbd") or "/usr/sbin/mariadbd",
+                *place,
+                *options,
+                f"--port={port}",
+                "--bind-address=127.0.0.1",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            for _ in range(300):
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                time.sleep(0.1)
+            yield f"mariadb://root@127.0.0.1:{port}/test"
+        finally:
+            server.terminate()
+            server.wait(60)
+
+
+def test_a_lock_timeout_that_ends_the_transaction_leaves_no_half_of_it(bake: Bake, strict_mariadb: str) -> None:
+    project, variables = bake(), {"DATABASE_URL": strict_mariadb}
+    run(PYTHON, "-m", "alembic", "upgrade", "head", cwd=project, variables=variables)
+
+    told = run(PYTHON, "-c", HALF, cwd=project, variables=variables).stdout
+
+    assert told.splitlines() == ["503 2", "1"]

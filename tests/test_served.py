@@ -3,17 +3,15 @@
 import http.client
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +20,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from tests.commands import PYTHON, run
 from tests.conftest import Bake
+from tests.servers import lasting_port
 from tests.serving import free_port, get, serving
 from tests.test_databases import RULES, database
 
@@ -149,15 +148,6 @@ def test_a_connection_that_is_killed_stores_nothing_and_the_app_goes_on(
 
 READY, DOWN = '{"status":"ready"}\n', '{"status":"down"}\n'
 POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-
-
-def lasting_port() -> int:
-    """Return a free port that no client is given while the server is away: below the range of those."""
-    for port in random.sample(range(15000, 30000), 100):
-        with socket.socket() as listener, suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
 
 
 @pytest.fixture

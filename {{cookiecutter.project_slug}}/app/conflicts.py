@@ -22,7 +22,7 @@ from app.turns import pause
 # timeout and deadlock in MySQL and MariaDB. SQLite has names: https://www.sqlite.org/rescode.html#busy.
 CONFLICTS = {"40001", "40P01", 1020, 1205, 1213}
 ENDED = {1020, 1206, 1213}
-"""What ends the transaction on MySQL and MariaDB, which take what follows for a new one; 1205 ends its statement."""
+"""What ends the transaction on MySQL and MariaDB, which take what follows for a new one; 1205 where the server says so."""
 
 PATIENCE = 20.0
 """How long a request may go on and still be repeated, in seconds: each attempt may have waited for a lock."""
@@ -144,13 +144,13 @@ def _repeat_if_lost(error: Exception) -> None:
 @event.listens_for(engine, "handle_error")
 def _note_error(context: ExceptionContext) -> None:
     """Note what has failed in a transaction, for its COMMIT, and a conflict also for its request and its session."""
-    error = context.sqlalchemy_exception
-    if context.connection is None or context.connection.invalidated or not isinstance(error, DBAPIError):
+    error, connection = context.sqlalchemy_exception, context.connection
+    if connection is None or connection.invalidated or not isinstance(error, DBAPIError):
         return
-    known = context.connection.info.setdefault("transaction", {})  # it may fail before its first
+    known = connection.info.setdefault("transaction", {})  # it may fail before its first
     if not known.get("ended"):
         gone = "sqlite" in known and not known["sqlite"].in_transaction  # a full disk, a trigger that says so
-        known |= {"failed": error, "ended": gone or database_code(error) in ENDED}
+        known |= {"failed": error, "ended": gone or database_code(error) in {*ENDED, connection.info.get("ends", "")}}
     if is_conflict(error):
         known["lost"] = error
         if attempt := current_attempt():
