@@ -1,7 +1,7 @@
 """Column types that mean the same on every database: edit only to add one."""
 
 import enum
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -35,8 +35,26 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
-Name = Enum(enum.Enum, native_enum=False, length=50, validate_strings=True)
-"""The name of a member, as text: a type of the database's own would need a migration for each new member."""
+class Duration(TypeDecorator[timedelta]):
+    """A length of time, stored as a number of microseconds."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: timedelta | None, _dialect: Dialect) -> int | None:
+        """Return the microseconds."""
+        return None if value is None else value // timedelta(microseconds=1)
+
+    def process_result_value(self, value: int | None, _dialect: Dialect) -> timedelta | None:
+        """Return the length of time."""
+        return None if value is None else timedelta(microseconds=value)
+
+
+Name = Enum(enum.Enum, native_enum=False, length=100, validate_strings=True)
+"""The name of a member, as text: a type of the database's own would need a migration for each new member.
+
+Nothing else is written, nor compared with; to look for a part of it, `cast(User.state, String(100)).like("%x%")`.
+"""
 
 TYPES: dict[Any, Any] = {
     datetime: UTCDateTime(),
@@ -46,6 +64,7 @@ TYPES: dict[Any, Any] = {
     int: LargeInteger,
     Literal: Name,
     time: Time().with_variant(TIME(fsp=6), "mysql", "mariadb"),
+    timedelta: Duration(),
 }
 """The type of a column that is declared by its annotation alone, such as `size: Mapped[float]`."""
 

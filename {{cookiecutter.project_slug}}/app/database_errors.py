@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from flask import Flask, current_app, request
-from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.exceptions import Conflict, HTTPException, ServiceUnavailable, UnprocessableEntity
@@ -51,6 +51,8 @@ def as_http_error(error: Exception) -> HTTPException | None:
         return ServiceUnavailable("Every connection to the database is in use. Try again.", retry_after=1)
     if isinstance(error, StaleDataError):
         return Conflict("Somebody else has changed this in the meantime. Load it again.")
+    if isinstance(error, StatementError) and isinstance(error.orig, LookupError):  # no member of an enum
+        return UnprocessableEntity("The database does not accept one of the values.")
     code = database_code(error) if isinstance(error, DBAPIError) else None
     if code in BUSY or is_conflict(error):
         return ServiceUnavailable("The database is busy. Try again.", retry_after=1)

@@ -1,6 +1,8 @@
 """What `make migration` writes differently from plain Alembic: edit only if you want it to write something else."""
 
 from collections.abc import Iterable
+from datetime import date, time
+from decimal import Decimal
 from typing import Any, Literal
 
 import sqlalchemy
@@ -100,6 +102,11 @@ def _default_in_python(column: Column[Any]) -> str:
     if isinstance(default, CallableColumnDefault) and isinstance(plain, DateTime | Date):
         return "sa.func.current_timestamp()" if isinstance(plain, DateTime) else "sa.func.current_date()"
     if isinstance(default, ScalarElementColumnDefault):
+        if isinstance(default.arg, Decimal):
+            return repr(str(default.arg))  # a float has fewer digits
+        if type(default.arg) in (date, time):
+            exact = ("microseconds",) if type(default.arg) is time else ()  # as SQLite compares them
+            return f"""sa.literal_column("'{default.arg.isoformat(*exact)}'")"""
         to_database = None if isinstance(plain, Boolean) else column.type.bind_processor(DefaultDialect())
         value = to_database(default.arg) if to_database else default.arg
         if isinstance(value, bool | int | float | str | bytes):

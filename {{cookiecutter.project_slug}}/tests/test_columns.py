@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Literal
 
 import pytest
-from sqlalchemy import MetaData, select, text
+from sqlalchemy import MetaData, String, cast, select, text
 from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Mapped, Session, mapped_column, scoped_session
 
@@ -46,6 +46,7 @@ class Parcel(ColumnsBase):
     id: Mapped[int] = mapped_column(primary_key=True)
     due: Mapped[time]
     kind: Mapped[Literal["box", "letter"]]
+    lasts: Mapped[timedelta]
     price: Mapped[Decimal]
     state: Mapped[State]
     weight: Mapped[float]
@@ -85,6 +86,7 @@ def test_values_come_back_as_they_were(session: scoped_session[Session]) -> None
     values = {
         "due": time(23, 59, 59, 123456),
         "kind": "letter",
+        "lasts": timedelta(days=400, microseconds=123457),
         "price": Decimal("12345678901.2345"),
         "state": State.HERE,
         "weight": 123456.123456789,
@@ -96,11 +98,27 @@ def test_values_come_back_as_they_were(session: scoped_session[Session]) -> None
 
     assert {name: getattr(found, name) for name in values} == values
     assert session.scalar(text("SELECT state FROM parcels")) == "HERE"
+    for condition, is_true in {
+        Parcel.kind == "letter": True,
+        cast(Parcel.kind, String(100)).like("l%"): True,
+        Parcel.state == State.HERE: True,
+        Parcel.state.in_([State.SENT, State.HERE]): True,
+        Parcel.state == State.SENT: False,
+        Parcel.lasts > timedelta(days=1): True,
+    }.items():
+        assert (session.scalar(select(Parcel.id).where(condition)) == 1) is is_true
 
 
 @pytest.mark.parametrize("wrong", [{"kind": "van"}, {"state": "LOST"}])
 def test_what_is_no_member_is_refused(wrong: dict[str, str]) -> None:
-    values = {"due": time(12), "kind": "box", "price": Decimal(1), "state": State.SENT, "weight": 1.0}
+    values = {
+        "due": time(12),
+        "kind": "box",
+        "lasts": timedelta(1),
+        "price": Decimal(1),
+        "state": State.SENT,
+        "weight": 1.0,
+    }
 
     with pytest.raises(StatementError, match="not among the defined enum values"):
         Parcel(**values | wrong).save()

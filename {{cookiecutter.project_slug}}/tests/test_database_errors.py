@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import Any, Literal
 
 import pytest
 from flask import Flask
@@ -29,6 +30,7 @@ class Place(TestBase):
     id: Mapped[int] = mapped_column(primary_key=True)
     row: Mapped[int]
     shelf: Mapped[int]
+    side: Mapped[Literal["left", "right"]] = mapped_column(default="left")
 
 
 pytestmark = pytest.mark.usefixtures("things")
@@ -80,8 +82,9 @@ def test_a_reference_to_nothing_is_a_conflict(session: scoped_session[Session]) 
     assert told.code == 409
 
 
-def test_a_value_that_a_check_refuses_is_unprocessable() -> None:
-    told = as_http_error(error_of(lambda: Place(row=1, shelf=0).save()))
+@pytest.mark.parametrize("wrong", [{"shelf": 0}, {"side": "up"}])
+def test_a_value_that_is_not_allowed_is_unprocessable(wrong: dict[str, Any]) -> None:
+    told = as_http_error(error_of(lambda: Place(**{"row": 1, "shelf": 1} | wrong).save()))
 
     assert told is not None
     assert told.code == 422
