@@ -555,28 +555,61 @@ def test_finds_it_after_a_wider_fixture_too(wide):
 
 
 @pytest.mark.parametrize("server", ["sqlite"])
-def test_a_result_that_a_failed_test_has_not_read_harms_no_other_test(bake: Bake, url: str) -> None:
+def test_a_result_that_a_test_has_not_read_harms_no_other_test(bake: Bake, url: str) -> None:
     project = bake()
     path = write_test(
         project,
         """
+import pytest
 from app.db import session_factory
 
-def test_fails():
+kept = []
+
+def read_half():
     for number in range(300):
         session.add(User(name=f"{number}", email=f"{number}"))
     session.commit()
     with session_factory() as own:
-        result = own.execute(text("SELECT id, name, email FROM users"))
-        raise ValueError
+        result = iter(own.execute(text("SELECT id, name, email FROM users")))
+        next(result)
+        return result
 
-def test_writes():
+def write():
+    assert session.scalar(text("SELECT COUNT(*) FROM users")) == 0
     User(name="Ada", email="ada").save()
     session.commit()
+
+def test_fails():
+    result = read_half()
+    raise ValueError
+
+def test_after_that():
+    write()
+
+def test_is_skipped():
+    result = read_half()
+    pytest.skip("not here")
+
+def test_then():
+    write()
+
+@pytest.mark.xfail
+def test_is_known():
+    result = read_half()
+    raise ValueError
+
+def test_next():
+    write()
+
+def test_keeps_it():
+    kept.append(read_half())
+
+def test_last():
+    write()
 """,
     )
 
-    assert "1 failed, 1 passed" in suite(project, url, path, ok=False)
+    assert "1 failed, 5 passed, 1 skipped, 1 xfailed" in suite(project, url, path, ok=False)
 
 
 @pytest.mark.parametrize("server", ["sqlite"])

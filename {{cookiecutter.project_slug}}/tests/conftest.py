@@ -98,15 +98,12 @@ APPS = Apps()
 
 
 @pytest.fixture(autouse=True)
-def fresh_database(request: pytest.FixtureRequest) -> Iterator[None]:
+def fresh_database() -> Iterator[None]:
     """Start the test from the migrated, empty database; fail it if it leaves a connection or a transaction open."""
     if WIDER_FIXTURES:  # they may have written
         restore_database()
         WIDER_FIXTURES.clear()
-    failed = request.session.testsfailed
     yield
-    # The traceback may keep a result that was not read to its end, and with it what SQLite's connection sees.
-    DATABASE.has_state = DATABASE.has_state or request.session.testsfailed > failed
     contexts = pop_contexts()
     left_open = restore_database()
     if contexts or left_open:

@@ -19,6 +19,7 @@ from functools import lru_cache, wraps
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, QueuePool, event
@@ -133,6 +134,7 @@ class SQLite(Database):
         atexit.register(_remove, folder, os.getpid())
         self.file = folder / "test.sqlite3"
         self.image = folder / "image.sqlite3"
+        self.cursors: WeakSet[Any] = WeakSet()
         super().__init__(f"sqlite:///{self.file}")
         # What the tests write need not survive a power cut.
         os.environ["SQLITE_SYNCHRONOUS"] = "OFF"
@@ -157,6 +159,17 @@ class SQLite(Database):
         ]
         # SQLite takes up to 500 of them in a statement.
         self.written = [" UNION ALL ".join(questions[start : start + 400]) for start in range(0, len(questions), 400)]
+
+    def restore(self) -> str | None:
+        """Bring back the image, with other connections if a result may not have been read to its end: it keeps what they see."""
+        self.has_state = self.has_state or bool(self.cursors)
+        self.cursors.clear()
+        return super().restore()
+
+    def _note_state(self, cursor: Any, statement: str, *more: object) -> None:
+        """Note who reads too."""
+        super()._note_state(cursor, statement, *more)
+        self.cursors.add(cursor)
 
     def disconnect(self) -> None:
         """Let those who are still connected keep the old file."""

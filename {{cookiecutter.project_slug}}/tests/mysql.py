@@ -232,7 +232,7 @@ class MySQL(Server):
         for table in tables:
             self._fetch(f"TRUNCATE TABLE {self._quoted(table)}")  # restarts its ids too
         kept = ", ".join(map(self._quoted, self.contents))
-        if [content for _, content in self._fetch(f"CHECKSUM TABLE {kept}")] != list(self.contents.values()):
+        if kept and [content for _, content in self._fetch(f"CHECKSUM TABLE {kept}")] != list(self.contents.values()):
             self.rebuild()
             return
         self.inserts = inserts
