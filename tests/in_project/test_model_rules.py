@@ -10,7 +10,7 @@ from app.transactions import transaction
 from sqlalchemy import ForeignKey, MetaData, String, event, insert, select, text
 from sqlalchemy.exc import IntegrityError, InvalidRequestError, StatementError
 from sqlalchemy.ext.hybrid import hybrid_method, hybrid_property
-from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship, validates
+from sqlalchemy.orm import Mapped, WriteOnlyMapped, column_property, mapped_column, relationship, validates
 from sqlalchemy.orm.exc import StaleDataError
 from tests.things import Thing
 
@@ -28,6 +28,8 @@ class Parent(Tables):
     name: Mapped[str] = mapped_column(unique=True)
     age: Mapped[int] = mapped_column(default=0)
     children: Mapped[list["Child"]] = relationship(back_populates="parent", passive_deletes="all")
+    shown: Mapped[list["Child"]] = relationship(viewonly=True)
+    doubled: Mapped[int] = column_property(age * 2)
 
     @validates("age")
     def check_age(self, _key, age):
@@ -338,6 +340,29 @@ def test_a_model_with_mapper_arguments_of_its_own_counts_its_versions_too(model)
         animal.update(age=8)
 
 
+class Coded(Tables):
+    __tablename__ = "coded"
+    code: Mapped[str] = mapped_column(String(20), primary_key=True)
+    name: Mapped[str] = mapped_column(String(20), unique=True)
+    note: Mapped[str | None] = mapped_column(String(20))
+
+
+def test_a_save_that_fails_keeps_the_new_key_of_another_object() -> None:
+    first, second = Coded(code="1", name="a").save(), Coded(code="2", name="b").save()
+    session.commit()
+    first.name, second.name  # noqa: B018 (they are read)
+    first.code, first.note = "renamed", "kept"
+
+    with pytest.raises(IntegrityError):
+        second.update(name="a")
+
+    session.commit()
+    assert session.execute(select(Coded.code, Coded.name, Coded.note).order_by(Coded.name)).all() == [
+        ("renamed", "a", "kept"),
+        ("2", "b", None),
+    ]
+
+
 def test_a_value_of_the_wrong_type_leaves_the_object_as_it_was() -> None:
     thing = Thing(name="box").save()
 
@@ -361,7 +386,17 @@ def test_update_knows_columns_relationships_and_what_has_a_setter_and_nothing_el
     assert child.parent.name == "b"
     parent.update(whisper="A", years=7)
     assert (parent.name, parent.age) == ("a", 7)
-    for name in ("shout", "is_old", "is_older", "metadata", "_sa_instance_state", "save", "missing"):
+    for name in (
+        "shout",
+        "shown",
+        "doubled",
+        "is_old",
+        "is_older",
+        "metadata",
+        "_sa_instance_state",
+        "save",
+        "missing",
+    ):
         with pytest.raises(TypeError, match=f"Parent has no attribute '{name}'"):
             parent.update(**{name: "x"})
 

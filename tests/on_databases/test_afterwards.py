@@ -16,9 +16,9 @@ from app.db import engine, session, session_factory
 from app.transactions import on_commit, transaction
 from flask import Response, got_request_exception, redirect, send_file
 from flask.sessions import SecureCookieSessionInterface, SessionInterface, SessionMixin
-from rules.conftest import Thing, names
-from sqlalchemy import event, func, select, text
-from sqlalchemy.exc import OperationalError
+from rules.conftest import Thing, kill, names
+from sqlalchemy import event, func, inspect, select, text
+from sqlalchemy.exc import OperationalError, ResourceClosedError
 
 
 def fail_once() -> None:
@@ -185,6 +185,32 @@ def test_so_it_is_with_a_listener_that_was_there_first() -> None:
     assert told.stdout.splitlines() == ["run", "called", "500"]
 
 
+@pytest.mark.skipif(engine.name == "sqlite", reason="nobody ends its connections")
+@pytest.mark.parametrize("where", ["response", "script"])
+def test_a_connection_that_is_lost_after_the_commit_changes_nothing(app, client, caplog, where) -> None:
+    sent = []
+
+    def mail(thing) -> None:
+        sent.append(thing.name)  # which reads it again
+        kill(inspect(thing).session.connection())
+
+    @app.post("/rule")
+    def work():
+        thing = Thing(name="box").save()
+        on_commit(lambda: mail(thing))
+        return ""
+
+    if where == "script":
+        with transaction():
+            work()
+    else:
+        assert client.post("/rule").status_code == 200
+
+    assert sent == names() == ["box"]
+    assert "the connection was lost after the commit" in caplog.text
+    assert engine.pool.checkedout() == 0
+
+
 @pytest.mark.parametrize("closes", [False, True], ids=["", "with work at its close"])
 @pytest.mark.parametrize("change", [False, True], ids=["reads", "changes"])
 def test_what_a_callback_does_to_an_object_is_not_lost_with_a_file(app, client, caplog, change, closes) -> None:
@@ -232,13 +258,68 @@ def test_a_body_that_is_there_keeps_its_length_although_there_is_work_at_its_clo
     assert client.get("/rule").content_length == 3
 
 
-@pytest.mark.parametrize("kind", ["reads", "writes"])
+def test_a_result_that_a_view_has_begun_to_read_does_not_end_in_silence(app, client) -> None:
+    with transaction() as current:
+        current.add_all(Thing(name=f"{number}") for number in range(100))
+
+    @app.get("/rule")
+    def view():
+        found = session.execute(select(Thing.name).execution_options(yield_per=10))
+        next(found)
+        kept.append(found)
+        return Response(f"{thing.name} " for thing in found)
+
+    kept = []
+
+    if engine.name == "sqlite":
+        assert len(client.get("/rule").text.split()) == 100
+    else:
+        with pytest.raises(ResourceClosedError):
+            client.get("/rule").get_data()
+    kept[0].close()
+
+
+def test_a_result_that_a_view_has_not_read_to_its_end_harms_nobody(app, client) -> None:
+    with transaction() as current:
+        current.add_all(Thing(name=f"{number}") for number in range(100))
+
+    @app.post("/rule")
+    def view():
+        kept.append(session.execute(select(Thing.name).execution_options(yield_per=10)))
+        kept[-1].fetchmany(5)
+        return Thing(name="box").save().name
+
+    kept = []
+    assert client.post("/rule").status_code == 200
+
+    kept[0].close()
+    assert names().count("box") == 1
+
+
+def test_a_loop_that_reads_and_writes_is_whole_or_fails() -> None:
+    with transaction() as current:
+        current.add_all(Thing(name=f"{number}") for number in range(100))
+
+    with suppress(ResourceClosedError), transaction():
+        for thing in session.scalars(select(Thing).execution_options(yield_per=10)):
+            thing.update(size=7)
+    session.remove()
+
+    assert session.scalar(select(func.sum(Thing.size))) == (0 if engine.name in ("mysql", "mariadb") else 7 * 101)
+
+
+@pytest.mark.parametrize("kind", ["reads", "writes", "writes in a task"])
 def test_work_in_a_copy_of_a_context_that_is_over_ends_with_it(app, client, caplog, kind) -> None:
     over = threading.Event()
 
+    async def work_in_task() -> None:
+        Thing(name="late").save()
+
     def work() -> None:
         over.wait(10)
-        if kind == "reads":
+        if kind == "writes in a task":
+            asyncio.run(work_in_task())
+        elif kind == "reads":
             session.scalars(select(Thing)).all()
         else:
             Thing(name="late").save()
@@ -264,7 +345,7 @@ def test_work_in_a_copy_of_a_context_that_is_over_ends_with_it(app, client, capl
 
     assert names() == ["box"]
     assert [told for told in caplog.messages if "Discarded" in told] == (
-        ["Discarded what nobody has committed: INSERT INTO things."] if kind == "writes" else []
+        [] if kind == "reads" else ["Discarded what nobody has committed: INSERT INTO things."]
     )
 
 

@@ -106,7 +106,7 @@ class Transaction:
     def _all_but_the_last(self) -> range:
         """Return the numbers of the attempts that another may follow."""
         attempts = self._attempts
-        if attempts > 1 and (_is_inside() or ((current := session.existing()) and uncommitted_work(current))):
+        if _is_inside() or ((current := session.existing()) and uncommitted_work(current)):
             attempts = 1
         return range(1, attempts)
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from flask import Flask, current_app
 from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from app.db import session, session_factory
@@ -52,7 +53,11 @@ def run_callbacks(committed: Session) -> None:
         for _, is_there, callback in reversed(callbacks):
             if is_there():
                 calls.callback(_call, callback)
-    end_reading(committed)  # what they wanted to know of its objects
+    try:
+        end_reading(committed)  # what they wanted to know of its objects
+    except SQLAlchemyError:
+        logger.warning("the connection was lost after the commit", exc_info=True)
+        committed.rollback()
 
 
 def _place(current: Session) -> Callable[[], bool]:

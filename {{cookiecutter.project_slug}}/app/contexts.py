@@ -42,8 +42,8 @@ class Copy:
     at_end: ClassVar[Callable[["Copy"], None]]
 
     def __init__(self, app: Flask, owner: object) -> None:
-        """Note whose copy it is."""
-        self.app, self.owner = app, owner
+        """Note whose copy it is: a task holds its context, and with it the copy."""
+        self.app, self.owner = app, ref(owner)
 
     def __del__(self) -> None:
         """End its session: the copy has gone, with the work that it was made for."""
@@ -97,7 +97,7 @@ def current_scope() -> Any:
     if over is None:
         return owner
     copy = _copy.get()
-    if copy is None or copy.owner is not owner:
+    if copy is None or copy.owner() is not owner:
         copy = Copy(over.app, owner)
         _copy.set(copy)
     return copy

@@ -6,6 +6,7 @@ from typing import Any
 
 from flask.helpers import get_debug_flag
 from sqlalchemy import URL, Engine, ExceptionContext, ExecutionContext, PoolProxiedConnection, create_engine, event
+from sqlalchemy.exc import ResourceClosedError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.config import choice, number
@@ -56,6 +57,10 @@ def _make_server_engine(url: URL) -> Engine:
         if context.connection is None and not context.is_pre_ping:
             context.is_disconnect = False  # a server that says nothing is one for the driver
 
+    for name in ("do_commit", "do_rollback"):
+        before_transaction(mysql_engine, name, lambda connection: _cut_off(connection.driver_connection))
+    before_statements(mysql_engine, lambda cursor, *_: _cut_off(cursor.connection))
+
     # Before the dialect's own listener, which reads the level as the default of the server.
     @event.listens_for(mysql_engine, "connect", insert=True)
     def set_variables(connection: Any, record: ConnectionPoolEntry) -> None:
@@ -74,6 +79,22 @@ def _make_server_engine(url: URL) -> Engine:
             cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {safe if level == 'DEFAULT' else level}")
 
     return mysql_engine
+
+
+def _cut_off(connection: Any) -> None:
+    """Let a result that the server still sends (`yield_per`) fail when it is read on after something else was sent.
+
+    PyMySQL drops the rest, and says that it was the end.
+    """
+    unread = connection._result
+    if unread is not None and unread.unbuffered_active:
+        unread._finish_unbuffered_query()
+        unread._read_rowdata_packet_unbuffered = _refuse_to_read
+
+
+def _refuse_to_read() -> None:
+    """Raise in the place of the rows that were dropped."""
+    raise ResourceClosedError("The connection was used for something else before this result was read to its end.")
 
 
 def _make_sqlite_engine(url: URL) -> Engine:

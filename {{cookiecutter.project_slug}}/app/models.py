@@ -4,7 +4,7 @@ from datetime import datetime
 from inspect import getattr_static
 from typing import Any, ClassVar, Self
 
-from sqlalchemy import MetaData, String, event, inspect
+from sqlalchemy import Column, MetaData, String, event, inspect
 from sqlalchemy.ext.hybrid import hybrid_method, hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, QueryPropertyDescriptor, mapped_column, validates
 from sqlalchemy.orm.exc import StaleDataError
@@ -73,11 +73,15 @@ class Base(DeclarativeBase):
 
 def _can_be_set(model: type[Base], name: str) -> bool:
     """Return whether a model has something to set: a column, a relationship, a property with a setter."""
-    mapped = inspect(model).all_orm_descriptors
+    mapper: Mapper[Any] = inspect(model)
+    mapped = mapper.all_orm_descriptors
     descriptor = mapped[name] if name in mapped else getattr_static(model, name, None)
     if isinstance(descriptor, property | hybrid_property):
         return descriptor.fset is not None
-    return name in mapped and not isinstance(descriptor, hybrid_method)
+    if name in mapper.column_attrs:
+        return isinstance(mapper.column_attrs[name].columns[0], Column)  # or an expression
+    viewonly = name in mapper.relationships and mapper.relationships[name].viewonly
+    return name in mapped and not viewonly and not isinstance(descriptor, hybrid_method)
 
 
 class OutdatedError(StaleDataError):

@@ -1,7 +1,7 @@
 """How a `save()` that fails undoes itself and nothing else: edit only if it should undo more."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -14,7 +14,12 @@ logger = logging.getLogger(__name__)
 
 
 class SavepointSession(Session):
-    """A session that survives a connection which has died."""
+    """A session that can open a savepoint without a flush."""
+
+    def flush(self, objects: Sequence[Any] | None = None) -> None:
+        """Write the changes to the database, but not while `open_savepoint` opens one."""
+        if not self.info.get("flush_is_held"):
+            super().flush(objects)
 
     def rollback(self) -> None:
         """Roll back the whole transaction, and forget what `on_commit` keeps for it; a dead connection has done so."""
@@ -42,11 +47,11 @@ def open_savepoint(session: Session) -> SessionTransaction:
     `begin_nested()` flushes first: a bad value that is set already would fail outside the savepoint and
     take the whole transaction with it.
     """
-    vars(session)["flush"] = lambda: None
+    session.info["flush_is_held"] = True
     try:
         return session.begin_nested()
     finally:
-        del vars(session)["flush"]
+        del session.info["flush_is_held"]
 
 
 @contextmanager
@@ -165,10 +170,17 @@ class _Unsaved:
         """Set an attribute, or add to a collection and remove from it."""
         mapper: Any = inspect(type(self.instance))
         if name in mapper.column_attrs:
-            if inspect(self.instance, raiseerr=True).persistent:  # a new object still has its values
-                # Not by assignment: the validators have seen the value, and may change it again.
-                set_committed_value(self.instance, name, added[0] if added else None)
-                flag_modified(self.instance, name)
+            if not inspect(self.instance, raiseerr=True).persistent:
+                return  # a new object still has its values
+            value = added[0] if added else None
+            if any(
+                column.primary_key or column is mapper.version_id_col for column in mapper.column_attrs[name].columns
+            ):
+                setattr(self.instance, name, value)  # the UPDATE looks for the old one
+                return
+            # Not by assignment: the validators have seen the value, and may change it again.
+            set_committed_value(self.instance, name, value)
+            flag_modified(self.instance, name)
             return
         relationship = mapper.relationships.get(name)
         if relationship is None:  # a composite or a synonym: its columns have the value
