@@ -13,7 +13,18 @@ from sqlalchemy.exc import SQLAlchemyError
 
 TABLES = ["alembic_version", "children", "ones", "parents", "roles", "twos", "unnumbered", "users"]
 if engine.name == "postgresql":
-    TABLES += ["guarded", "pages", "pages_1", "pages_2", "parts", "parts_1", "parts_2"]
+    TABLES += [
+        "guarded",
+        "pages",
+        "pages_1",
+        "pages_2",
+        "pages_3",
+        "pages_4",
+        "pages_more",
+        "parts",
+        "parts_1",
+        "parts_2",
+    ]
 if engine.name == "mariadb":
     TABLES += ["histories", "prices"]
 if engine.name != "sqlite":
@@ -89,6 +100,7 @@ def leave_rows_in_partitions() -> None:
 def move_a_row_to_another_partition() -> None:
     if engine.name == "postgresql":
         send("INSERT INTO parts_1 VALUES (1, 'x')", "UPDATE parts SET id = 2")
+        send("INSERT INTO pages_3 VALUES (3, 'x')", "UPDATE pages_more SET id = 4")
 
 
 def leave_rows_past_the_triggers() -> None:

@@ -78,8 +78,8 @@ EXCEPTION WHEN insufficient_privilege THEN  -- a policy hides rows: never the sa
     RETURN gen_random_uuid();
 END $$;
 UPDATE test_kit.tables SET content = test_kit.content(oid::regclass::text);
-UPDATE test_kit.tables part SET root = whole.oid FROM test_kit.tables whole
-    WHERE whole.oid = pg_partition_root(part.oid) AND whole.content IS NULL;
+UPDATE test_kit.tables part SET root = (SELECT whole.oid FROM pg_partition_ancestors(part.oid) WITH ORDINALITY a (oid, step)
+    JOIN test_kit.tables whole ON whole.oid = a.oid WHERE whole.content IS NULL ORDER BY step DESC LIMIT 1);
 DO $$
 DECLARE
     made record;
