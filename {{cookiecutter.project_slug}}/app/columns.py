@@ -36,14 +36,19 @@ class UTCDateTime(TypeDecorator[datetime]):
 
 
 class Duration(TypeDecorator[timedelta]):
-    """A length of time, stored as a number of microseconds."""
+    """A length of time, stored as a number of microseconds; one of 300,000 years is refused with `OverflowError`."""
 
     impl = BigInteger
     cache_ok = True
 
     def process_bind_param(self, value: timedelta | None, _dialect: Dialect) -> int | None:
         """Return the microseconds."""
-        return None if value is None else value // timedelta(microseconds=1)
+        if value is None:
+            return None
+        microseconds = value // timedelta(microseconds=1)
+        if not -(2**63) <= microseconds < 2**63:
+            raise OverflowError(f"{value!r} does not fit in a column.")
+        return microseconds
 
     def process_result_value(self, value: int | None, _dialect: Dialect) -> timedelta | None:
         """Return the length of time."""

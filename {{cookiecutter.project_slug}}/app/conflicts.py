@@ -150,7 +150,7 @@ def _note_error(context: ExceptionContext) -> None:
     known = connection.info.setdefault("transaction", {})  # it may fail before its first
     if not known.get("ended"):
         gone = "sqlite" in known and not known["sqlite"].in_transaction  # a full disk, a trigger that says so
-        known |= {"failed": error, "ended": gone or database_code(error) in {*ENDED, connection.info.get("ends", "")}}
+        known |= {"failed": error, "ended": gone or database_code(error) in (*ENDED, connection.info.get("ends", ""))}
     if is_conflict(error):
         known["lost"] = error
         if attempt := current_attempt():

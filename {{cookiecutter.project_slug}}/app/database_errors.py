@@ -51,7 +51,8 @@ def as_http_error(error: Exception) -> HTTPException | None:
         return ServiceUnavailable("Every connection to the database is in use. Try again.", retry_after=1)
     if isinstance(error, StaleDataError):
         return Conflict("Somebody else has changed this in the meantime. Load it again.")
-    if isinstance(error, StatementError) and isinstance(error.orig, LookupError):  # no member of an enum
+    # No member of an enum; a length of time that is too long.
+    if isinstance(error, StatementError) and isinstance(error.orig, LookupError | OverflowError):
         return UnprocessableEntity("The database does not accept one of the values.")
     code = database_code(error) if isinstance(error, DBAPIError) else None
     if code in BUSY or is_conflict(error):
