@@ -84,7 +84,7 @@ def _make_server_engine(url: URL) -> Engine:
 def _cut_off(connection: Any) -> None:
     """Let a result that the server still sends (`yield_per`) fail when it is read on after something else was sent.
 
-    PyMySQL drops the rest, and says that it was the end.
+    The driver drops the rest, and says that it was the end.
     """
     unread = connection._result
     if unread is not None and unread.unbuffered_active:
