@@ -506,7 +506,9 @@ def end_all_connections() -> None:
         with engine.connect() as connection:
             ids = "SELECT id FROM information_schema.processlist WHERE db LIKE :db AND id <> CONNECTION_ID()"
             found = connection.execute(text(ids), {"db": f"{engine.url.database}_kit"}).scalars().all()
-        send(*[f"KILL {number}" for number in found])
+        for number in found:
+            with suppress(SQLAlchemyError):  # it may just have ended by itself
+                send(f"KILL {number}")
 
 
 def drop_all() -> None:

@@ -1,12 +1,27 @@
-"""Column types that mean the same on every database: edit only to add one."""
+"""Column types that mean the same on every database, and what a model has to set: edit only to add a type."""
 
 import enum
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
+from inspect import getattr_static
 from typing import Any, Literal
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Double, Enum, Integer, Numeric, Time, TypeDecorator
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    Double,
+    Enum,
+    Integer,
+    Numeric,
+    Time,
+    TypeDecorator,
+    inspect,
+)
 from sqlalchemy.dialects.mysql import DATETIME, TIME
+from sqlalchemy.ext.hybrid import hybrid_method, hybrid_property
+from sqlalchemy.orm import Mapper
 
 LargeInteger = BigInteger().with_variant(Integer, "sqlite")
 """A number of 64 bits; SQLite gives new ids only to a column that it knows as INTEGER, which has 64 bits too."""
@@ -77,3 +92,16 @@ TYPES: dict[Any, Any] = {
 def utc_now() -> datetime:
     """Return the time now, for `mapped_column(default=utc_now)`: it is called for each row."""
     return datetime.now(UTC)
+
+
+def can_be_set(model: type[Any], name: str) -> bool:
+    """Return whether a model has something to set: a column, a relationship, a property with a setter."""
+    mapper: Mapper[Any] = inspect(model)
+    mapped = mapper.all_orm_descriptors
+    descriptor = mapped[name] if name in mapped else getattr_static(model, name, None)
+    if isinstance(descriptor, property | hybrid_property):
+        return descriptor.fset is not None
+    if name in mapper.column_attrs:
+        return isinstance(mapper.column_attrs[name].columns[0], Column)  # or an expression
+    viewonly = name in mapper.relationships and mapper.relationships[name].viewonly
+    return name in mapped and not viewonly and not isinstance(descriptor, hybrid_method)

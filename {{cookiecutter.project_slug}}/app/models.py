@@ -1,15 +1,13 @@
 """The models: `Base`, which all of them share, and a class for each table. Begin with `User`: it is yours."""
 
 from datetime import datetime
-from inspect import getattr_static
 from typing import Any, ClassVar, Self
 
-from sqlalchemy import Column, MetaData, String, event, inspect
-from sqlalchemy.ext.hybrid import hybrid_method, hybrid_property
+from sqlalchemy import MetaData, String, event, inspect
 from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, QueryPropertyDescriptor, mapped_column, validates
 from sqlalchemy.orm.exc import StaleDataError
 
-from app.columns import TYPES, utc_now
+from app.columns import TYPES, can_be_set, utc_now
 from app.db import session
 from app.savepoints import flushed_alone
 
@@ -48,7 +46,7 @@ class Base(DeclarativeBase):
         :raises TypeError: for a name under which the model has nothing to set; nothing is changed.
         :raises sqlalchemy.exc.DBAPIError: if the database refuses; the object is then as it was in the database.
         """
-        unknown = sorted(name for name in values if not _can_be_set(type(self), name))
+        unknown = sorted(name for name in values if not can_be_set(type(self), name))
         if unknown:
             raise TypeError(f"{type(self).__name__} has no attribute {', '.join(map(repr, unknown))}.")
         current = session()
@@ -69,19 +67,6 @@ class Base(DeclarativeBase):
             current.delete(self)  # which refuses it: there is nothing to undo
         with flushed_alone(current, self):
             current.delete(self)
-
-
-def _can_be_set(model: type[Base], name: str) -> bool:
-    """Return whether a model has something to set: a column, a relationship, a property with a setter."""
-    mapper: Mapper[Any] = inspect(model)
-    mapped = mapper.all_orm_descriptors
-    descriptor = mapped[name] if name in mapped else getattr_static(model, name, None)
-    if isinstance(descriptor, property | hybrid_property):
-        return descriptor.fset is not None
-    if name in mapper.column_attrs:
-        return isinstance(mapper.column_attrs[name].columns[0], Column)  # or an expression
-    viewonly = name in mapper.relationships and mapper.relationships[name].viewonly
-    return name in mapped and not viewonly and not isinstance(descriptor, hybrid_method)
 
 
 class OutdatedError(StaleDataError):
