@@ -90,7 +90,7 @@ def _note_commit(committed: Session) -> None:
 @event.listens_for(session_factory, "after_transaction_end")
 def _end(ended: Session, transaction: SessionTransaction) -> None:
     """Keep, forget or call the callbacks of a transaction or a savepoint that has ended."""
-    if not (transaction.nested or transaction.parent is None):
+    if not ended.info or not (transaction.nested or transaction.parent is None):
         return
     committed = ended.info.pop("committed", None) is transaction
     callbacks = ended.info.get("callbacks")

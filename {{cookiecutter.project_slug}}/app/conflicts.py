@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from flask import Flask
 from sqlalchemy import Connection, ExceptionContext, PoolProxiedConnection, event
@@ -166,16 +166,11 @@ def _refuse_to_commit_nothing(connection: PoolProxiedConnection) -> None:
 
     :raises sqlalchemy.exc.SQLAlchemyError: the error that has ended the transaction.
     """
-    known = connection.info["transaction"]
-    if known.get("ended") or _is_aborted(connection):
+    known, driver_connection = connection.info["transaction"], cast("Any", connection.dbapi_connection)
+    aborted = engine.name == "postgresql" and driver_connection.pgconn.transaction_status == 3  # PQTRANS_INERROR
+    if known.get("ended") or aborted:
         connection.rollback()  # SQLAlchemy takes the transaction for ended
         raise known.get("failed") or PendingRollbackError("What the driver was told directly has failed.")
-
-
-def _is_aborted(connection: PoolProxiedConnection) -> bool:
-    """Return whether PostgreSQL will take nothing but a ROLLBACK."""
-    driver_connection: Any = connection.driver_connection
-    return engine.name == "postgresql" and driver_connection.pgconn.transaction_status == 3  # PQTRANS_INERROR
 
 
 def _forget_conflict(connection: Connection, name: str) -> None:
@@ -198,7 +193,8 @@ def _count_transaction(_connection: PoolProxiedConnection) -> None:
         attempt.others += 1
 
 
-before_transaction(engine, "do_begin", _count_transaction)
+if engine.name != "sqlite":  # where a repeated request begins IMMEDIATE
+    before_transaction(engine, "do_begin", _count_transaction)
 before_transaction(engine, "do_commit", _refuse_to_commit_nothing)
 _roll_back_to_savepoint = engine.dialect.do_rollback_to_savepoint
 _release_savepoint = engine.dialect.do_release_savepoint
@@ -209,12 +205,12 @@ setattr(engine.dialect, "do_release_savepoint", _release)  # noqa: B010
 @event.listens_for(session_factory, "after_commit", insert=True)  # whatever other listeners raise
 def _note_commit(committed: Session) -> None:
     """Note that a request has committed through `session`: another run would do the same work twice."""
-    attempt = current_attempt()
-    transaction = committed.get_transaction()
-    if attempt is None or transaction is None or committed.in_nested_transaction():
-        return
+    transaction: Any = committed.get_transaction()
     # Whatever it sent: a SELECT may call a function that writes.
-    if transaction.connections and session.existing() is committed:
+    if transaction is None or not transaction._connections or committed.in_nested_transaction():
+        return
+    attempt = current_attempt()
+    if attempt is not None and session.existing() is committed:
         while attempt is not None:
             attempt.committed = True
             attempt = attempt.around

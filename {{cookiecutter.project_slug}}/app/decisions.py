@@ -19,9 +19,8 @@ class Decision:
     stored_session: dict[str, Any] | None = None
 
 
-def await_response() -> Decision:
-    """Note that a response will decide about the session of this request."""
-    context = request_context()
+def await_response(context: Any) -> Decision:
+    """Note that a response will decide about the session of a request, whose context this is."""
     # On the context itself: it ends with it, and a copy of the context has none.
     context.decision = decision = Decision()
     decision.stored_session = stored_session(context)
@@ -75,24 +74,21 @@ if engine.dialect.name == "sqlite":
         (https://www.sqlite.org/isolation.html, SQLITE_BUSY_SNAPSHOT).
         """
         # Not what a callback of `on_commit` reads of the objects of its request: it may write in a session of its own.
-        if transaction.parent is None and ("block" in begun.info or _may_write(begun)) and session.existing() is begun:
+        if not transaction.nested and ("block" in begun.info or _may_write(begun)) and session.existing() is begun:
             connection.info.setdefault("transaction", {})["begin"] = "IMMEDIATE"  # another engine notes nothing
 
 
 def _may_write(begun: Session) -> bool:
     """Return whether this is the session of a request whose response decides, and which may write or lost before."""
     context = request_context()
-    if context is None or (context.request.method in SAFE_METHODS and not _is_repeated(context)):
+    if context is None:
+        return False
+    attempt = context.request.environ.get("app.attempt")
+    if context.request.method in SAFE_METHODS and (attempt is None or attempt.number == 1):
         return False
     if session.sessions.get(context) is not begun:
         return False  # a session of a nested context, of a stream, or of the app's own making
-    decision = request_decision()
+    decision = getattr(context, "decision", None)
     if decision is None:  # a URL converter, before the request is dispatched; or a copy of its context, after
         return "app.dispatched" not in context.request.environ
     return not (decision.made or decision.commit_failed)
-
-
-def _is_repeated(context: Any) -> bool:
-    """Return whether a request has lost a conflict before."""
-    attempt = context.request.environ.get("app.attempt")
-    return attempt is not None and attempt.number > 1

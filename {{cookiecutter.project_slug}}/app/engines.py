@@ -32,7 +32,7 @@ def make_engine(url: URL) -> Engine:
     def forget(connection: PoolProxiedConnection) -> None:
         connection.info["transaction"] = {}
 
-    before_transaction(engine, "do_begin", forget)
+    setattr(engine.dialect, "do_begin", forget)  # noqa: B010 (a method, which does nothing: drivers begin by themselves)
     before_transaction(engine, "do_begin_twophase", forget)
     return engine
 
@@ -118,10 +118,8 @@ def _make_sqlite_engine(url: URL) -> Engine:
         The driver begins one only before INSERT, UPDATE and DELETE: that leaves DDL and SAVEPOINT outside, and lets each
         SELECT of a transaction see another database.
         """
-        if cursor.connection.in_transaction:
-            return
-        options = context.root_connection.get_execution_options()
-        if options.get("isolation_level") != "AUTOCOMMIT":
+        options = context.execution_options
+        if not cursor.connection.in_transaction and options.get("isolation_level") != "AUTOCOMMIT":
             known = context.root_connection.info["transaction"]
             mode = options.get("sqlite_begin", known.get("begin", "DEFERRED"))
             cursor.execute(f"BEGIN {mode}")

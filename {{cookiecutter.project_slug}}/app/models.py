@@ -9,7 +9,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from app.columns import TYPES, can_be_set, utc_now
 from app.db import session
-from app.savepoints import flushed_alone
+from app.savepoints import flush_alone
 
 
 class Base(DeclarativeBase):
@@ -36,8 +36,7 @@ class Base(DeclarativeBase):
         :raises sqlalchemy.exc.DBAPIError: if the database refuses; what was saved before stays.
         """
         current = session()
-        with flushed_alone(current, self):
-            current.add(self)
+        flush_alone(current, self, lambda: current.add(self))
         return self
 
     def update(self, **values: Any) -> Self:
@@ -50,10 +49,13 @@ class Base(DeclarativeBase):
         if unknown:
             raise TypeError(f"{type(self).__name__} has no attribute {', '.join(map(repr, unknown))}.")
         current = session()
-        with flushed_alone(current, self):
+
+        def change() -> None:
             current.add(self)
             for name, value in values.items():
                 setattr(self, name, value)
+
+        flush_alone(current, self, change)
         return self
 
     def delete(self) -> None:
@@ -65,8 +67,7 @@ class Base(DeclarativeBase):
         current = session()
         if not inspect(self, raiseerr=True).has_identity:
             current.delete(self)  # which refuses it: there is nothing to undo
-        with flushed_alone(current, self):
-            current.delete(self)
+        flush_alone(current, self, lambda: current.delete(self))
 
 
 class OutdatedError(StaleDataError):

@@ -1,5 +1,6 @@
 """The end of a transaction that has only read, which most requests have: edit only to end it as any other."""
 
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -14,12 +15,13 @@ def end_reading(current: Session) -> bool:
     Not in the session's own way, which takes longer than the COMMIT; `after_commit` is not sent.
     """
     transaction: Any = current.get_transaction()
-    if transaction is None or current.in_nested_transaction() or "callbacks" in current.info or not current._is_clean():
+    if transaction is None:
         return False
-    if current.bind is not engine or current.dispatch.before_commit:  # it may not be ours to commit; it may write
+    connections = set(map(itemgetter(0), transaction._connections.values()))
+    if any(map(writes_of, connections)) or "callbacks" in current.info or not current._is_clean():
         return False
-    connections = list(transaction.connections)
-    if any(map(writes_of, connections)):
+    # It may not be ours to commit; it may write.
+    if current.bind is not engine or current.in_nested_transaction() or current.dispatch.before_commit:
         return False
     for connection in connections:
         connection.commit()

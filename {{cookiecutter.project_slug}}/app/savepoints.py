@@ -1,7 +1,7 @@
 """How a `save()` that fails undoes itself and nothing else: edit only if it should undo more."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -14,12 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class SavepointSession(Session):
-    """A session that can open a savepoint without a flush."""
-
-    def flush(self, objects: Sequence[Any] | None = None) -> None:
-        """Write the changes to the database, but not while `open_savepoint` opens one."""
-        if not self.info.get("flush_is_held"):
-            super().flush(objects)
+    """A session that is rolled back and closed also if its connection is dead."""
 
     def rollback(self) -> None:
         """Roll back the whole transaction, and forget what `on_commit` keeps for it; a dead connection has done so."""
@@ -47,16 +42,15 @@ def open_savepoint(session: Session) -> SessionTransaction:
     `begin_nested()` flushes first: a bad value that is set already would fail outside the savepoint and
     take the whole transaction with it.
     """
-    session.info["flush_is_held"] = True
+    vars(session)["flush"] = lambda: None
     try:
         return session.begin_nested()
     finally:
-        del session.info["flush_is_held"]
+        del vars(session)["flush"]
 
 
-@contextmanager
-def flushed_alone(session: Session, instance: object) -> Iterator[None]:
-    """Flush what the block does to `instance`; if that fails, undo it and keep the rest of the transaction.
+def flush_alone(session: Session, instance: object, change: Callable[[], object]) -> None:
+    """Flush what `change()` does to `instance`; if that fails, undo it and keep the rest of the transaction.
 
     The first statement of a transaction needs no savepoint: there is nothing to keep. After a read there is,
     because a rollback would make what was read stale.
@@ -67,7 +61,7 @@ def flushed_alone(session: Session, instance: object) -> Iterator[None]:
     callbacks = [*session.info.get("callbacks", ())]  # without those of listeners to this flush
     opened = None if _has_done_nothing(session) else open_savepoint(session)
     try:
-        yield
+        change()
         session.flush()
         if opened is not None:
             opened.commit()

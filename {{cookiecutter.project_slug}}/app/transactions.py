@@ -37,7 +37,7 @@ from app.contexts import (
     on_internal_server_error,
     request_context,
 )
-from app.db import session, session_factory
+from app.db import engine, session, session_factory
 from app.decisions import Decision, await_response, current_decision, note_unhandled, request_decision, set_rollback
 from app.reading import end_reading
 from app.streams import keep_session
@@ -69,23 +69,7 @@ def session_commit(response: Response) -> Response:
 
     :raises sqlalchemy.exc.SQLAlchemyError: if the commit fails; the session is then rolled back.
     """
-    current = session.existing()
-    if current is None:
-        return response
-    reason = _reason_to_roll_back(response, request_decision() or Decision())
-    if reason is not None:
-        logger.debug("rollback because of %s", reason)
-        current.rollback()
-        return response
-    logger.debug("commit")
-    try:
-        if not end_reading(current):
-            _check_headers(response)
-            current.commit()
-    except BaseException:
-        current.rollback()
-        raise
-    run_callbacks(current)
+    _decide(session.existing(), response, request_decision() or Decision())
     return response
 
 
@@ -104,10 +88,32 @@ def attempts(limit: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
+def _decide(current: Session | None, response: Response, decision: Decision) -> None:
+    """Commit or roll back a session, if there is one."""
+    if current is None:
+        return
+    if reason := _reason_to_roll_back(response, decision):
+        logger.debug("rollback because of %s", reason)
+        current.rollback()
+        return
+    logger.debug("commit")
+    try:
+        if end_reading(current):
+            return
+        _check_headers(response)
+        current.commit()
+    except BaseException:
+        current.rollback()
+        raise
+    run_callbacks(current)
+
+
 def _check_headers(response: Response) -> None:
     """Raise what sending the headers would raise, after the commit: they are latin-1, and `Location` is a URL."""
-    headers = response.get_wsgi_headers(request.environ if request else {})
-    "".join((response.status, *chain(*headers))).encode("latin-1")
+    sent = "".join((response.status, *chain(*response.headers)))
+    if not sent.isascii() or "Content-Length" not in sent or "location" in sent.lower():  # most need no closer look
+        headers = response.get_wsgi_headers(request.environ if request else {})
+        "".join((response.status, *chain(*headers))).encode("latin-1")
 
 
 def _reason_to_roll_back(response: Response, decision: Decision) -> str | None:
@@ -126,16 +132,18 @@ def _dispatch(full_dispatch_request: Callable[..., Response], *context: Any) -> 
 
     What `full_dispatch_request` raises commits nothing: `_answer_unhandled` rolls back.
     """
-    decision = await_response()
+    scope = request_context()
+    decision = await_response(scope)
     response = full_dispatch_request(*context)
     try:
-        session_commit(response)
+        _decide(session.sessions.get(scope), response, decision)
     except Exception as error:  # noqa: BLE001 (every error is answered)
         decision.commit_failed = True
         logger.debug("rollback because the commit failed: %s", error)
         _close(response)
         forget_answer(decision.stored_session)
-        response = session_commit(_answer_failed_commit(error, decision, *context))
+        response = _answer_failed_commit(error, decision, *context)
+        _decide(session.sessions.get(scope), response, decision)
     if not decision.made:
         decision.made = True
         keep_session(response)
@@ -144,12 +152,13 @@ def _dispatch(full_dispatch_request: Callable[..., Response], *context: Any) -> 
 
 def _answer_unhandled(handle_exception: Callable[..., Response], *args: Any) -> Response:
     """Answer an exception that no handler but that for 500 takes, and roll back whatever that handler says."""
-    decision = request_decision() or await_response()
+    scope = request_context()
+    decision = request_decision() or await_response(scope)
     decision.unhandled = True
     response = handle_exception(*args)
     if decision.commit_failed:
         response = _without_success(response, decision, *args[:-1])
-    response = session_commit(response)
+    _decide(session.sessions.get(scope), response, decision)
     decision.made = True
     keep_session(response)
     return response
@@ -194,16 +203,18 @@ def _report(left: Session, began: bool, error: BaseException | None) -> None:
     report_uncommitted(left, current_app, expected=expected, answered=after_decision or in_dispatched_request)
 
 
-@event.listens_for(session_factory, "after_begin")
-def _lock_first(begun: Session, transaction: SessionTransaction, connection: Connection) -> None:
-    """Lock at once, from the third attempt of a request on, what it has lost before.
+if engine.name != "sqlite":  # where a repeated request begins IMMEDIATE
 
-    Not in a request that also uses other connections: they would wait for its lock.
-    """
-    attempt = current_attempt()
-    if attempt is None or attempt.number == 1 or transaction.parent is not None:
-        return
-    if session.sessions.get(request_context()) is begun:
-        attempt.others -= 1
-        if attempt.number > 2 and not attempt.others:
-            lock_first(connection, attempt.follows)
+    @event.listens_for(session_factory, "after_begin")
+    def _lock_first(begun: Session, transaction: SessionTransaction, connection: Connection) -> None:
+        """Lock at once, from the third attempt of a request on, what it has lost before.
+
+        Not in a request that also uses other connections: they would wait for its lock.
+        """
+        attempt = current_attempt()
+        if attempt is None or attempt.number == 1 or transaction.nested:
+            return
+        if session.sessions.get(request_context()) is begun:
+            attempt.others -= 1
+            if attempt.number > 2 and not attempt.others:
+                lock_first(connection, attempt.follows)
