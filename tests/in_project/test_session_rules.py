@@ -132,6 +132,31 @@ def test_a_request_within_a_request_has_a_session_of_its_own(app, client) -> Non
     assert within is not before
 
 
+def test_so_has_one_that_is_sent_from_a_nested_context(app, client) -> None:
+    found = []
+
+    @app.get("/inner")
+    def inner():
+        found.append(session())
+        return ""
+
+    @app.get("/outer")
+    def outer():
+        found.append(session())
+        with app.app_context():
+            found.append(session())
+            app.test_client().get("/inner")
+            found.append(session())
+        found.append(session())
+        return ""
+
+    client.get("/outer")
+
+    before, nested, within, nested_still, after = found
+    assert (before, nested) == (after, nested_still)
+    assert len({before, nested, within}) == 3
+
+
 def test_a_nested_context_loses_and_disturbs_nothing(app, client) -> None:
     @app.post("/nested")
     def view():
@@ -190,7 +215,8 @@ def test_a_thread_with_a_copied_context_has_a_session_of_its_own(app, client) ->
     assert found[0] is not found[1]
 
 
-def test_a_stream_keeps_the_objects_of_its_view(app, client) -> None:
+@pytest.mark.parametrize("passed_on", [False, True])
+def test_a_stream_keeps_the_objects_of_its_view(app, client, passed_on) -> None:
     thing = Thing(name="box").save()
     Part(thing=thing).save()
 
@@ -201,11 +227,11 @@ def test_a_stream_keeps_the_objects_of_its_view(app, client) -> None:
 
         def body():
             assert session() is kept
-            yield f"{box.name} has {len(box.parts)} part"
+            yield f"{box.name} has {len(box.parts)} part".encode()
 
-        return Response(body())
+        return Response(body(), direct_passthrough=passed_on)
 
-    assert client.get("/parts").text == "box has 1 part"
+    assert b"".join(client.get("/parts").iter_encoded()) == b"box has 1 part"
     assert engine.pool.checkedout() == 0
 
 

@@ -10,7 +10,7 @@ from app.transactions import on_commit, transaction
 from flask import copy_current_request_context
 from rules.conftest import Page, Part, Thing, kill, names
 from rules.test_conflicts import sqlite_busy
-from sqlalchemy import event, insert, select, text
+from sqlalchemy import event, insert, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 
@@ -63,14 +63,24 @@ def test_it_releases_the_session_and_its_objects_can_be_read() -> None:
     assert (thing.id, thing.name) == (2, "box")
 
 
-def test_a_session_that_was_there_before_stays() -> None:
+def test_so_does_a_decorated_function() -> None:
+    thing = transaction(Thing(name="box").save)()
+
+    assert not session.registry.has()
+    assert engine.pool.checkedout() == 0
+    assert thing.name == "box"
+
+
+def test_a_session_that_was_there_before_stays_and_sees_what_others_do_then() -> None:
     thing = session.get(Thing, 1)
 
     with transaction():
         thing.size = 3
 
+    with engine.begin() as connection:
+        connection.execute(update(Thing).values(size=Thing.size + 4))
     assert thing in session
-    assert session.get(Thing, 1).size == 3
+    assert thing.size == 7
 
 
 def test_a_commit_that_fails_is_raised_and_rolled_back() -> None:

@@ -128,7 +128,8 @@ def _pause_after(error: Exception, attempt: int) -> None:
 
 def _is_inside() -> bool:
     """Return whether a response or another block decides about the session."""
-    return awaits_response() or (session.registry.has() and "block" in session().info)
+    current = session.existing()
+    return awaits_response() or (current is not None and "block" in current.info)
 
 
 def _refuse_removed(current: Session | None) -> None:

@@ -141,8 +141,8 @@ class _Unsaved:
         for attribute in inspect(instance, raiseerr=True).attrs:
             added, _, removed = attribute.history
             if added or removed:
-                others = [item for item in added or () if item is not but]
-                self.changes.append((attribute.key, others, [item for item in removed or () if item is not but]))
+                others = [item for item in added if item is not but]
+                self.changes.append((attribute.key, others, [item for item in removed if item is not but]))
 
     def save_again(self) -> Exception | None:
         """Make the changes once more and flush them; return why they fail, if they do."""
