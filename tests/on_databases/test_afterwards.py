@@ -434,6 +434,17 @@ def test_a_session_of_the_client_may_hold_what_has_no_copy(app, client) -> None:
     assert client.get("/rule").status_code == 200
 
 
+def test_a_server_side_session_that_cannot_be_opened_is_answered(app, client) -> None:
+    class Interface(SessionInterface):
+        def open_session(self, _app, _request):
+            raise LookupError
+
+    app.session_interface = Interface()
+    app.register_error_handler(500, lambda _: ("no store", 500))
+
+    assert client.get("/rule").text == "no store"
+
+
 @pytest.mark.parametrize("statement", ["ROLLBACK", "rollback work;"])
 def test_a_rollback_that_is_sent_as_text_forgets_what_was_to_follow(app, client, statement) -> None:
     called = []

@@ -23,10 +23,8 @@ class SavepointSession(Session):
             self.close()  # a listener of `after_commit` has raised: there is nothing to roll back
             return
         self.info.pop("callbacks", None)
-        try:
+        with suppress(DBAPIError):
             super().rollback()
-        except DBAPIError:
-            self.invalidate()
 
     def close(self) -> None:
         """Release the connections and the objects; a dead connection is released too."""
