@@ -483,6 +483,14 @@ def test_an_app_that_sets_nothing_has_the_defaults() -> None:
     assert saved() == ["box"]
 
 
+class Unsendable(Response):
+    """A response that makes its headers in a way of its own."""
+
+    def get_wsgi_headers(self, _environ):
+        """Fail."""
+        raise LookupError
+
+
 @pytest.mark.parametrize(
     "response",
     [
@@ -490,8 +498,10 @@ def test_an_app_that_sets_nothing_has_the_defaults() -> None:
         lambda: Response(headers={"Content-Location": "http://[::"}),
         lambda: Response(status="200 日"),
         lambda: Response([1, 2]),
+        lambda: Response([1, 2], headers={"Access-Control-Expose-Headers": "Content-Length"}),
+        lambda: Unsendable("box"),
     ],
-    ids=["header", "location", "status", "body"],
+    ids=["header", "location", "status", "body", "body of unknown length", "its own way"],
 )
 def test_an_answer_that_cannot_be_sent_commits_nothing(app, client, response) -> None:
     @app.post("/")

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import threading
 import weakref
 from contextlib import suppress
@@ -11,7 +12,7 @@ from app.contexts import current_scope
 from app.db import current_session, engine, session, session_factory
 from app.transactions import set_rollback
 from flask import Response, copy_current_request_context, request, send_file, stream_with_context
-from sqlalchemy import event, select, text
+from sqlalchemy import event, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 from tests.things import Part, Thing
 from werkzeug.wsgi import FileWrapper
@@ -372,6 +373,13 @@ def test_autocommit_is_what_it_says() -> None:
     assert [thing.name for thing in Thing.query] == ["box"]
 
 
+def test_a_statement_cannot_leave_its_transaction() -> None:
+    session.execute(text("CREATE TABLE box (id INTEGER)"), execution_options={"isolation_level": "AUTOCOMMIT"})
+    session.rollback()
+
+    assert not inspect(engine).has_table("box")
+
+
 def test_a_stream_that_its_own_request_reads_keeps_the_scope(app, client) -> None:
     found = []
 
@@ -476,6 +484,29 @@ def test_an_abandoned_stream_that_has_written_is_reported(app, client, caplog) -
 
     assert "INSERT INTO things" in caplog.text
     assert engine.pool.checkedout() == 0
+
+
+def test_a_stream_that_nobody_closes_ends_with_the_last_reference_to_it(app, caplog) -> None:
+    @app.get("/stream")
+    def view():
+        def body():
+            Thing(name="lost").save()
+            yield "piece"
+            yield "piece"
+
+        return Response(body())
+
+    app.testing = False  # nobody could take the error
+    gc.disable()
+    try:
+        body = app(ENVIRON, lambda *_: None)
+        next(iter(body))
+        del body
+
+        assert "INSERT INTO things" in caplog.text
+        assert engine.pool.checkedout() == 0
+    finally:
+        gc.enable()
 
 
 def test_a_stream_that_fails_rolls_back_and_says_why_once(app, client, caplog) -> None:
@@ -631,6 +662,24 @@ def test_an_error_explains_what_is_lost_with_it(app, caplog, written) -> None:
 
     assert ("rollback because of LookupError" in caplog.text) is written
     assert "Discarded" not in caplog.text
+
+
+def test_what_tells_of_lost_work_may_look_at_it(app) -> None:
+    class Handler(logging.Handler):
+        def emit(self, _record):
+            counted.append(Thing.query.count())
+
+    counted: list[int] = []
+    handler = Handler()
+    app.logger.addHandler(handler)
+    try:
+        with app.app_context():
+            Thing(name="lost").save()
+    finally:
+        app.logger.removeHandler(handler)
+
+    assert counted == [1]
+    assert engine.pool.checkedout() == 0
 
 
 def test_what_went_before_a_savepoint_that_was_taken_back_is_lost_work(app, caplog) -> None:

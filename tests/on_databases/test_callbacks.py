@@ -9,7 +9,7 @@ from flask import abort
 from rules.conftest import Thing, kill, names
 from sqlalchemy import create_engine, event, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 
 @pytest.fixture
@@ -51,6 +51,19 @@ def test_what_a_listener_of_the_commit_asks_for_is_called_after_it(app, called) 
         event.remove(session_factory, "after_commit", listen)
 
     assert called == [["box"]]
+
+
+def test_what_a_listener_asks_for_at_the_end_of_a_transaction_that_has_only_read_is_called(app, called) -> None:
+    def listen(ended: Session, _transaction: SessionTransaction) -> None:
+        on_commit(lambda: called.append(names()))
+
+    event.listen(session_factory, "after_transaction_end", listen)
+    try:
+        post(app, lambda: str(session.get(Thing, 1)))
+    finally:
+        event.remove(session_factory, "after_transaction_end", listen)
+
+    assert called[0] == []
 
 
 @pytest.mark.parametrize("status", [400, 404, 500])

@@ -48,12 +48,13 @@ class flask_scoped_session(scoped_session[Session]):  # noqa: N801 (the name of 
             try:
                 teardown(*args)
             finally:
-                left = self.sessions.pop(scope or current_scope(), None) if self._any else None
+                left = self.sessions.get(scope := scope or current_scope()) if self._any else None
                 if left is not None:
                     try:
                         if left.in_transaction():
                             app.extensions["before_rollback"](left, began, args[-1] if args else None)
                     finally:
+                        self.sessions.pop(scope, None)
                         left.close()
 
         note_nested_contexts(app)

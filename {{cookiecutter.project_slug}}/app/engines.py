@@ -118,8 +118,10 @@ def _make_sqlite_engine(url: URL) -> Engine:
         The driver begins one only before INSERT, UPDATE and DELETE: that leaves DDL and SAVEPOINT outside, and lets each
         SELECT of a transaction see another database.
         """
-        options = context.execution_options
-        if not cursor.connection.in_transaction and options.get("isolation_level") != "AUTOCOMMIT":
+        if cursor.connection.in_transaction:
+            return
+        options = context.root_connection.get_execution_options()
+        if options.get("isolation_level") != "AUTOCOMMIT":
             known = context.root_connection.info["transaction"]
             mode = options.get("sqlite_begin", known.get("begin", "DEFERRED"))
             cursor.execute(f"BEGIN {mode}")

@@ -1,7 +1,7 @@
 """How a `save()` that fails undoes itself and nothing else: edit only if it should undo more."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -14,7 +14,12 @@ logger = logging.getLogger(__name__)
 
 
 class SavepointSession(Session):
-    """A session that is rolled back and closed also if its connection is dead."""
+    """A session that can open a savepoint without a flush."""
+
+    def flush(self, objects: Sequence[Any] | None = None) -> None:
+        """Write the changes to the database, but not while `open_savepoint` opens one."""
+        if not self.info.get("flush_is_held"):
+            super().flush(objects)
 
     def rollback(self) -> None:
         """Roll back the whole transaction, and forget what `on_commit` keeps for it; a dead connection has done so."""
@@ -40,11 +45,11 @@ def open_savepoint(session: Session) -> SessionTransaction:
     `begin_nested()` flushes first: a bad value that is set already would fail outside the savepoint and
     take the whole transaction with it.
     """
-    vars(session)["flush"] = lambda: None
+    session.info["flush_is_held"] = True
     try:
         return session.begin_nested()
     finally:
-        del vars(session)["flush"]
+        del session.info["flush_is_held"]
 
 
 def flush_alone(session: Session, instance: object, change: Callable[[], object]) -> None:

@@ -27,16 +27,17 @@ def keep_session(response: Response) -> None:
     if not is_whole:
         response.response = _pieces(app, stream, response.response)
         next(response.response)
-    close = response.close
+    if has_work_at_close(response):  # otherwise a body that nobody closes ends at once, as it has no cycle
+        close = response.close
 
-    def close_in_stream() -> None:
-        try:
-            with in_stream(stream):
-                close()
-        finally:
-            _end_stream(app, stream, None)
+        def close_in_stream() -> None:
+            try:
+                with in_stream(stream):
+                    close()
+            finally:
+                _end_stream(app, stream, None)
 
-    setattr(response, "close", close_in_stream)  # noqa: B010 (a method)
+        setattr(response, "close", close_in_stream)  # noqa: B010 (a method)
 
 
 def _pieces(app: Flask, stream: Stream, body: Iterable[Any]) -> Iterator[Any]:

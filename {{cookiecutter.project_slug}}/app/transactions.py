@@ -98,10 +98,9 @@ def _decide(current: Session | None, response: Response, decision: Decision) -> 
         return
     logger.debug("commit")
     try:
-        if end_reading(current):
-            return
-        _check_headers(response)
-        current.commit()
+        if not end_reading(current):
+            _check_headers(response)
+            current.commit()
     except BaseException:
         current.rollback()
         raise
@@ -110,10 +109,8 @@ def _decide(current: Session | None, response: Response, decision: Decision) -> 
 
 def _check_headers(response: Response) -> None:
     """Raise what sending the headers would raise, after the commit: they are latin-1, and `Location` is a URL."""
-    sent = "".join((response.status, *chain(*response.headers)))
-    if not sent.isascii() or "Content-Length" not in sent or "location" in sent.lower():  # most need no closer look
-        headers = response.get_wsgi_headers(request.environ if request else {})
-        "".join((response.status, *chain(*headers))).encode("latin-1")
+    headers = response.get_wsgi_headers(request.environ if request else {})
+    "".join((response.status, *chain(*headers))).encode("latin-1")
 
 
 def _reason_to_roll_back(response: Response, decision: Decision) -> str | None:
