@@ -527,6 +527,15 @@ def test_a_stream_that_fails_rolls_back_and_says_why_once(app, client, caplog) -
     assert Thing.query.count() == 0
 
 
+def test_a_savepoint_that_a_view_has_left_open_ends_before_its_stream(app, client) -> None:
+    @app.get("/stream")
+    def view():
+        session.begin_nested()
+        return Response(str(session().in_nested_transaction()) for _ in "x")
+
+    assert client.get("/stream").text == "False"
+
+
 def test_a_stream_of_a_post_does_not_hold_the_write_lock(app, client) -> None:
     @app.post("/stream")
     def view():

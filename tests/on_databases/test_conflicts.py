@@ -529,6 +529,21 @@ def test_a_decorated_function_is_not_repeated_if_that_would_lose_what_came_befor
     assert len(runs) == 1
 
 
+def test_a_decorated_function_is_repeated_though_its_session_has_read_before() -> None:
+    runs = []
+
+    @transaction(attempts=3)
+    def lose_once():
+        runs.append(1)
+        if len(runs) == 1:
+            raise OperationalError("", {}, sqlite_busy())
+
+    session.scalars(select(Thing)).all()
+    lose_once()
+
+    assert len(runs) == 2
+
+
 @mariadb_only
 def test_a_decorated_function_is_repeated_on_a_conflict_that_it_has_swallowed_in_a_savepoint() -> None:
     runs, meet = [], conflict_once()
