@@ -236,13 +236,14 @@ def fail_at_commit() -> Response:
     return redirect("/")
 
 
-def test_a_failed_commit_takes_back_what_the_request_did_for_its_answer(app, client) -> None:
+@pytest.mark.parametrize("status", [400, 409])
+def test_a_failed_commit_takes_back_what_the_request_did_for_its_answer(app, client, status) -> None:
     shown = []
 
     @app.errorhandler(IntegrityError)
     def handle(_error):
         shown.extend(get_flashed_messages())
-        return "conflict", 409
+        return "conflict", status
 
     app.add_url_rule("/post", view_func=fail_at_commit, methods=["POST"])
     with client.session_transaction() as before:
@@ -250,7 +251,7 @@ def test_a_failed_commit_takes_back_what_the_request_did_for_its_answer(app, cli
 
     response = client.post("/post")
 
-    assert response.status_code == 409
+    assert response.status_code == status
     assert shown == []
     assert not {"Location", "Set-Cookie", "X-Saved"} & {*response.headers.keys()}
     assert saved() == []
@@ -481,6 +482,7 @@ def test_an_app_that_sets_nothing_has_the_defaults() -> None:
 
     assert own.test_client().post("/", json="box").text == "box"
     assert saved() == ["box"]
+    assert (own.config["TRANSACTION_ATTEMPTS"], own.config["TRANSACTION_MAX_BODY"]) == (10, 1_000_000)
 
 
 class Unsendable(Response):
