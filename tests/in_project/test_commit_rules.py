@@ -516,6 +516,35 @@ def test_an_answer_that_cannot_be_sent_commits_nothing(app, client, response) ->
     assert saved() == []
 
 
+class Absolute(Response):
+    """A response whose `Location` is made from the address of the request."""
+
+    autocorrect_location_header = True
+
+
+def test_an_answer_that_is_completed_from_the_request_commits(app, client) -> None:
+    @app.post("/")
+    def view():
+        Thing(name="box").save()
+        return Absolute(status=303, headers={"Location": "/box"})
+
+    assert client.post("/").location == "http://localhost/box"
+    assert saved() == ["box"]
+
+
+def test_session_commit_obeys_the_view_wherever_it_is_called(app, client) -> None:
+    app.after_request(session_commit)
+
+    @app.post("/")
+    def view():
+        Thing(name="box").save()
+        set_rollback(True)
+        return ""
+
+    assert client.post("/").status_code == 200
+    assert saved() == []
+
+
 def test_what_a_listener_writes_before_the_commit_of_a_request_that_only_reads_is_kept(app, client) -> None:
     app.add_url_rule("/read", view_func=lambda: str(session.scalars(select(Thing)).all()))
 
