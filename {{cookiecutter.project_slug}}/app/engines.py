@@ -127,12 +127,10 @@ def _make_sqlite_engine(url: URL) -> Engine:
             cursor.execute(f"BEGIN {mode}")
             known["sqlite"] = cursor.connection  # it can tell whether the transaction has ended
 
-    commit = sqlite_engine.dialect.do_commit
-
     def commit_or_roll_back(connection: PoolProxiedConnection) -> None:
         """Roll back if the COMMIT fails: SQLite keeps the transaction and its lock, and SQLAlchemy takes it for ended."""
         try:
-            commit(connection)
+            connection.commit()
         except sqlite3.Error:
             connection.rollback()
             raise
