@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from app.db import session, session_factory
 from app.decisions import awaits_response
+from app.engines import connections_of
 from app.reading import end_reading
 from app.streams import own_session
 from app.uncommitted import notes_of
@@ -105,7 +106,7 @@ def _end(ended: Session, transaction: SessionTransaction) -> None:
         ]
     elif not committed:
         del ended.info["callbacks"]
-    elif transaction.connections or not is_decided_elsewhere(ended):
+    elif connections_of(transaction) or not is_decided_elsewhere(ended):
         run_callbacks(ended)
     # else: a commit without work says nothing yet; `session_commit` or the block will, and calls them.
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from app.bodies import RecordedBody
 from app.contexts import before_exceptions, request_context
 from app.db import engine, session, session_factory
-from app.engines import before_transaction
+from app.engines import before_transaction, connections_of
 from app.logs import reason
 from app.turns import pause
 
@@ -205,9 +205,9 @@ setattr(engine.dialect, "do_release_savepoint", _release)  # noqa: B010
 @event.listens_for(session_factory, "after_commit", insert=True)  # whatever other listeners raise
 def _note_commit(committed: Session) -> None:
     """Note that a request has committed through `session`: another run would do the same work twice."""
-    transaction: Any = committed.get_transaction()
+    transaction = committed.get_transaction()
     # Whatever it sent: a SELECT may call a function that writes.
-    if transaction is None or not transaction._connections or committed.in_nested_transaction():
+    if transaction is None or not connections_of(transaction) or committed.in_nested_transaction():
         return
     attempt = current_attempt()
     if attempt is not None and session.existing() is committed:

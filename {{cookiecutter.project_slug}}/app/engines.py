@@ -2,11 +2,22 @@
 
 import sqlite3
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 from flask.helpers import get_debug_flag
-from sqlalchemy import URL, Engine, ExceptionContext, ExecutionContext, PoolProxiedConnection, create_engine, event
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    ExceptionContext,
+    ExecutionContext,
+    PoolProxiedConnection,
+    create_engine,
+    event,
+)
 from sqlalchemy.exc import ResourceClosedError
+from sqlalchemy.orm import SessionTransaction
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.config import choice, number
@@ -138,6 +149,11 @@ def _make_sqlite_engine(url: URL) -> Engine:
     before_statements(sqlite_engine, begin)
     setattr(sqlite_engine.dialect, "do_commit", commit_or_roll_back)  # noqa: B010 (a method)
     return sqlite_engine
+
+
+def connections_of(transaction: SessionTransaction) -> set[Connection]:
+    """Return what `transaction.connections` holds, by one call instead of seven: each request asks for it."""
+    return set(map(itemgetter(0), transaction._connections.values()))
 
 
 def before_statements(engine: Engine, function: Callable[..., None]) -> None:

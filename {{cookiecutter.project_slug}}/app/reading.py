@@ -1,11 +1,9 @@
 """The end of a transaction that has only read, which most requests have: edit only to end it as any other."""
 
-from operator import itemgetter
-from typing import Any
-
 from sqlalchemy.orm import Session
 
 from app.db import engine
+from app.engines import connections_of
 from app.uncommitted import writes_of
 
 
@@ -14,10 +12,10 @@ def end_reading(current: Session) -> bool:
 
     Not in the session's own way, which takes longer than the COMMIT; `after_commit` is not sent.
     """
-    transaction: Any = current.get_transaction()
+    transaction = current.get_transaction()
     if transaction is None:
         return False
-    connections = set(map(itemgetter(0), transaction._connections.values()))
+    connections = connections_of(transaction)
     if any(map(writes_of, connections)) or "callbacks" in current.info or not current._is_clean():
         return False
     # It may not be ours to commit; it may write.

@@ -10,6 +10,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 from sqlalchemy.orm.attributes import flag_modified, set_committed_value
 
+from app.engines import connections_of
+
 logger = logging.getLogger(__name__)
 
 
@@ -114,7 +116,7 @@ def _has_done_nothing(session: Session) -> bool:
     if transaction is None:
         return True
     by_hand = transaction.origin is not SessionTransactionOrigin.AUTOBEGIN or session.in_nested_transaction()
-    return not by_hand and not transaction.connections
+    return not by_hand and not connections_of(transaction)
 
 
 def _changed(session: Session) -> list[object]:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, ExecutionContext
 from sqlalchemy.orm import Session
 
 from app.db import engine
-from app.engines import before_statements
+from app.engines import before_statements, connections_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def uncommitted_work(session: Session) -> list[str]:
 def notes_of(session: Session) -> list[list[str]]:
     """Return what each connection has written in the transaction of a session; one that is dead has not."""
     transaction = session.get_transaction()
-    return [writes_of(c) for c in transaction.connections if not c.invalidated] if transaction is not None else []
+    return [writes_of(c) for c in connections_of(transaction) if not c.invalidated] if transaction is not None else []
 
 
 def writes_of(connection: Connection) -> list[str]:
