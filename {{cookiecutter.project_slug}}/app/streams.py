@@ -27,7 +27,7 @@ def keep_session(response: Response) -> None:
     if not is_whole:
         response.response = _pieces(app, stream, response.response)
         next(response.response)
-    if has_work_at_close(response):  # otherwise a body that nobody closes ends at once, as it has no cycle
+    if has_work_at_close(response):  # not always: the cycle would keep a stream that nobody closes
         close = response.close
 
         def close_in_stream() -> None:
