@@ -108,7 +108,7 @@ def _end(ended: Session, transaction: SessionTransaction) -> None:
         del ended.info["callbacks"]
     elif connections_of(transaction) or not is_decided_elsewhere(ended):
         run_callbacks(ended)
-    # else: a commit without work says nothing yet; `session_commit` or the block will, and calls them.
+    # else: a commit without work says nothing yet; the response or the block will, and calls them.
 
 
 def is_decided_elsewhere(current: Session) -> bool:

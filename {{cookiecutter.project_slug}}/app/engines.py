@@ -169,7 +169,7 @@ def before_statements(engine: Engine, function: Callable[..., None]) -> None:
 
 
 def before_transaction(engine: Engine, name: str, function: Callable[[Any], None]) -> None:
-    """Call `function(connection)` before the dialect's `do_begin` or `do_commit`, for the same reason."""
+    """Call `function(connection)` before a method of the dialect, such as `do_commit`, for the same reason."""
     method = getattr(engine.dialect, name)
 
     def call_then(connection: Any, *more: Any) -> None:

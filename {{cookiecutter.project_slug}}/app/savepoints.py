@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class SavepointSession(Session):
-    """A session that can open a savepoint without a flush."""
+    """A session that can open a savepoint without a flush, and survives a connection which has died."""
 
     def flush(self, objects: Sequence[Any] | None = None) -> None:
         """Write the changes to the database, but not while `open_savepoint` opens one."""

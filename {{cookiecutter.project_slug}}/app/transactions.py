@@ -4,7 +4,7 @@ What happens to a request, in order:
 
 1. `conflicts.init_app` numbers the attempt, `_dispatch` notes that a response will decide (`decisions.py`).
 2. Flask calls the view, the handlers of its errors and the `after_request` functions, and saves the client's session.
-3. `session_commit` looks at the status and commits or rolls back. A commit that fails is answered by the error handlers.
+3. `_decide` looks at the status and commits or rolls back. A commit that fails is answered by the error handlers.
 4. The callbacks of `on_commit` run, each with a session of its own (`callbacks.py`).
 5. A body that is made later keeps the session (`streams.py`); otherwise it is removed as the context ends (`db.py`), and
    what nobody has committed is reported (`uncommitted.py`).
@@ -64,7 +64,7 @@ def init_app(app: Flask) -> None:
 def session_commit(response: Response) -> Response:
     """Commit the session if the status is below 400, else roll it back; return the response.
 
-    `init_app` calls it last of all. Alone, as `app.after_request(session_commit)`, it works too, but what
+    `init_app` does so last of all. Alone, as `app.after_request(session_commit)`, it works too, but what
     the functions that run after it write is not committed.
 
     :raises sqlalchemy.exc.SQLAlchemyError: if the commit fails; the session is then rolled back.
