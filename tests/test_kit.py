@@ -223,7 +223,7 @@ def test_is_clean():
 """,
     )
 
-    told = suite(project, url, path, ok=False)
+    told = suite(project, url, path, "--durations=9", ok=False)
 
     left_open = ["writes", "reads", "keeps_a_connection", "waits_in_a_thread", "pushes_a_context"]
     if url:  # on SQLite nobody waits for a reader, and its file is replaced
