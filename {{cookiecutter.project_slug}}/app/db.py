@@ -7,7 +7,7 @@ Flask application or without one.
 import os
 from collections.abc import Callable
 from typing import Any, cast
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from flask import Flask, current_app, has_app_context
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
@@ -28,12 +28,14 @@ class flask_scoped_session(scoped_session[Session]):  # noqa: N801 (the name of 
 
     def __init__(self, session_factory: Callable[..., Session], app: Flask | None = None) -> None:
         """Make sessions with `session_factory`, and call `init_app(app)` if there is an app already."""
-        super().__init__(cast("sessionmaker[Session]", session_factory), scopefunc=current_scope)
-        # Held weakly: an id can come again, and then a new request would find the session of an old one.
-        self.sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
+        # An id can come again, and then a new request would find the session of an old one. A weak reference takes
+        # its session along; to look for that, one without `pop` is enough.
+        self.sessions: dict[ref[Any], Session] = {}
+        super().__init__(
+            cast("sessionmaker[Session]", session_factory),
+            scopefunc=lambda: ref(current_scope(), self.sessions.pop),
+        )
         self.registry.registry = self.sessions
-        # Whether there is any is asked in each request, also if it needs none.
-        self._any: dict[Any, Session] = vars(self.sessions)["data"]
         if app is not None:
             self.init_app(app)
 
@@ -43,12 +45,12 @@ class flask_scoped_session(scoped_session[Session]):  # noqa: N801 (the name of 
         app.extensions.setdefault("before_rollback", lambda *_: None)
 
         def teardown_then_remove(teardown: Callable[..., None], *args: Any) -> None:
-            scope = current_scope() if self._any else None
-            began = scope is not None and scope in self.sessions
+            scope: Any = ref(current_scope()) if self.sessions else None  # most requests that need none find none
+            began = scope in self.sessions
             try:
                 teardown(*args)
             finally:
-                left = self.sessions.get(scope := scope or current_scope()) if self._any else None
+                left = self.sessions.get(scope := scope or ref(current_scope())) if self.sessions else None
                 if left is not None:
                     try:
                         if left.in_transaction():
@@ -62,11 +64,11 @@ class flask_scoped_session(scoped_session[Session]):  # noqa: N801 (the name of 
 
     def existing(self) -> Session | None:
         """Return the session of the current scope; None if there is none yet."""
-        return self.sessions.get(current_scope()) if self._any else None
+        return self.sessions.get(ref(current_scope())) if self.sessions else None
 
     def remove(self) -> None:
         """Close the session of the current scope, if there is one; what it has not committed is rolled back."""
-        removed = self.sessions.pop(current_scope(), None)
+        removed = self.sessions.pop(ref(current_scope()), None)
         if removed is not None:
             removed.close()
 
@@ -99,7 +101,7 @@ def _leave_connections_to_parent() -> None:
 
     The parent's are kept, unused, until the child ends: closing one here would end the parent's too.
     """
-    _of_the_parent.append((engine.pool, dict(session.sessions)))
+    _of_the_parent.append((engine.pool, *session.sessions.values()))
     engine.dispose(close=False)
     session.sessions.clear()
 

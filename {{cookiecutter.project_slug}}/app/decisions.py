@@ -1,6 +1,7 @@
 """What a response decides about its transaction, and how SQLite begins one: edit only if your rule differs."""
 
 from typing import Any
+from weakref import ref
 
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session, SessionTransaction
@@ -86,7 +87,7 @@ def _may_write(begun: Session) -> bool:
     attempt = context.request.environ.get("app.attempt")
     if context.request.method in SAFE_METHODS and (attempt is None or attempt.number == 1):
         return False
-    if session.sessions.get(context) is not begun:
+    if session.sessions.get(ref(context)) is not begun:
         return False  # a session of a nested context, of a stream, or of the app's own making
     decision = getattr(context, "decision", None)
     if decision is None:  # a URL converter, before the request is dispatched; or a copy of its context, after

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from inspect import isgenerator
 from typing import Any, cast
+from weakref import ref
 
 from flask import Flask, Response, current_app
 
@@ -21,9 +22,10 @@ def keep_session(response: Response) -> None:
     app: Flask = cast("Any", current_app)._get_current_object()
     stream = Stream()
     stream.context_of_request = request_context()  # `stream_with_context` pushes it again
-    kept = None if is_file else session.sessions.pop(current_scope(), None)  # Werkzeug does not close a file's response
+    # Werkzeug does not close the response of a file.
+    kept = None if is_file else session.sessions.pop(ref(current_scope()), None)
     if kept is not None:
-        session.sessions[stream] = kept
+        session.sessions[ref(stream, session.sessions.pop)] = kept
     if not is_whole:
         response.response = _pieces(app, stream, response.response)
         next(response.response)
@@ -85,7 +87,7 @@ def own_session(app: Flask | None) -> Iterator[None]:
 
 def _end_copy(copy: Copy) -> None:
     """Report what was written in a copy of a context that is over, and remove its session."""
-    left = session.sessions.pop(copy, None)
+    left = session.sessions.pop(ref(copy), None)
     if left is not None:
         try:
             report_uncommitted(left, copy.app, expected=None, answered=True)

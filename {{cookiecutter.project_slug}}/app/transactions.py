@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial, wraps
 from itertools import chain
 from typing import Any, ParamSpec, TypeVar
+from weakref import ref
 
 from flask import Flask, Response, current_app, request
 from sqlalchemy import Connection, event
@@ -133,14 +134,14 @@ def _dispatch(full_dispatch_request: Callable[..., Response], *context: Any) -> 
     decision = await_response(scope)
     response = full_dispatch_request(*context)
     try:
-        _decide(session.sessions.get(scope), response, decision)
+        _decide(session.sessions.get(ref(scope)), response, decision)
     except Exception as error:  # noqa: BLE001 (every error is answered)
         decision.commit_failed = True
         logger.debug("rollback because the commit failed: %s", error)
         _close(response)
         forget_answer(decision.stored_session)
         response = _answer_failed_commit(error, decision, *context)
-        _decide(session.sessions.get(scope), response, decision)
+        _decide(session.sessions.get(ref(scope)), response, decision)
     if not decision.made:
         decision.made = True
         keep_session(response)
@@ -155,7 +156,7 @@ def _answer_unhandled(handle_exception: Callable[..., Response], *args: Any) -> 
     response = handle_exception(*args)
     if decision.commit_failed:
         response = _without_success(response, decision, *args[:-1])
-    _decide(session.sessions.get(scope), response, decision)
+    _decide(session.sessions.get(ref(scope)), response, decision)
     decision.made = True
     keep_session(response)
     return response
@@ -211,7 +212,7 @@ if engine.name != "sqlite":  # where a repeated request begins IMMEDIATE
         attempt = current_attempt()
         if attempt is None or attempt.number == 1 or transaction.nested:
             return
-        if session.sessions.get(request_context()) is begun:
+        if session.sessions.get(ref(request_context())) is begun:
             attempt.others -= 1
             if attempt.number > 2 and not attempt.others:
                 lock_first(connection, attempt.follows)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
 from flask import Flask
@@ -86,7 +87,7 @@ def commit_arranged() -> None:
     if (decision is not None and not decision.made) or isinstance(current_scope(), Stream):
         return  # the app itself sends a request
     sessions = app_db.session.sessions
-    for arranged in {app_db.session.existing(), sessions.get(threading.current_thread())}:
+    for arranged in {app_db.session.existing(), sessions.get(ref(threading.current_thread()))}:
         if arranged is not None:
             arranged.commit()
 
