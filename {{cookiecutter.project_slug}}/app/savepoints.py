@@ -1,7 +1,7 @@
 """How a `save()` that fails undoes itself and nothing else: edit only if it should undo more."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,12 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class SavepointSession(Session):
-    """A session that can open a savepoint without a flush, and survives a connection which has died."""
-
-    def flush(self, objects: Sequence[Any] | None = None) -> None:
-        """Write the changes to the database, but not while `open_savepoint` opens one."""
-        if not self.info.get("flush_is_held"):
-            super().flush(objects)
+    """A session that survives a connection which has died."""
 
     def rollback(self) -> None:
         """Roll back the whole transaction, and forget what `on_commit` keeps for it; a dead connection has done so."""
@@ -47,11 +42,11 @@ def open_savepoint(session: Session) -> SessionTransaction:
     `begin_nested()` flushes first: a bad value that is set already would fail outside the savepoint and
     take the whole transaction with it.
     """
-    session.info["flush_is_held"] = True
+    vars(session)["flush"] = lambda: None
     try:
         return session.begin_nested()
     finally:
-        del session.info["flush_is_held"]
+        del vars(session)["flush"]
 
 
 def flush_alone(session: Session, instance: object, change: Callable[[], object]) -> None:
