@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from flask import Flask
 from sqlalchemy import Connection, ExceptionContext, PoolProxiedConnection, event
@@ -166,8 +166,8 @@ def _refuse_to_commit_nothing(connection: PoolProxiedConnection) -> None:
 
     :raises sqlalchemy.exc.SQLAlchemyError: the error that has ended the transaction.
     """
-    known, driver_connection = connection.info["transaction"], cast("Any", connection.dbapi_connection)
-    aborted = engine.name == "postgresql" and driver_connection.pgconn.transaction_status == 3  # PQTRANS_INERROR
+    known, pgconn = connection.info["transaction"], getattr(connection.dbapi_connection, "pgconn", None)
+    aborted = pgconn is not None and pgconn.transaction_status == 3  # PQTRANS_INERROR
     if known.get("ended") or aborted:
         connection.rollback()  # SQLAlchemy takes the transaction for ended
         raise known.get("failed") or PendingRollbackError("What the driver was told directly has failed.")

@@ -140,10 +140,11 @@ def _make_sqlite_engine(url: URL) -> Engine:
 
     def commit_or_roll_back(connection: PoolProxiedConnection) -> None:
         """Roll back if the COMMIT fails: SQLite keeps the transaction and its lock, and SQLAlchemy takes it for ended."""
+        driver_connection: Any = connection.dbapi_connection
         try:
-            connection.commit()
+            driver_connection.commit()
         except sqlite3.Error:
-            connection.rollback()
+            driver_connection.rollback()
             raise
 
     before_statements(sqlite_engine, begin)
