@@ -179,6 +179,126 @@ def test_writes(number):
     assert "2 passed" in suite(project, url, path)
 
 
+NUMBERED = """
+    CREATE TABLE firsts (id serial, name text UNIQUE);
+    CREATE TABLE seconds (id int DEFAULT nextval('firsts_id_seq'));
+    CREATE TABLE ruled (id serial);
+    CREATE RULE moves AS ON INSERT TO seconds DO ALSO SELECT nextval('ruled_id_seq');
+    CREATE TABLE whole (id int GENERATED ALWAYS AS IDENTITY, part int) PARTITION BY LIST (part);
+    CREATE TABLE part_1 PARTITION OF whole FOR VALUES IN (1);
+    CREATE TABLE thousands (id serial);
+    SELECT setval('thousands_id_seq', 1000);
+"""
+MOVES = """
+import psycopg
+import pytest
+
+def send(statement):
+    session.execute(text(statement))
+    session.commit()
+
+def fail():
+    with pytest.raises(Exception, match="duplicate"):
+        session.execute(text("INSERT INTO firsts (name) VALUES ('x'), ('x')"))
+    session.rollback()
+
+def take_back():
+    session.execute(text("INSERT INTO firsts DEFAULT VALUES"))
+    session.rollback()
+
+def send_by_the_driver():
+    url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url) as connection:
+        connection.execute("SELECT nextval('firsts_id_seq')")
+
+def send_by_a_connection_of_the_pool():
+    with engine.connect() as connection:
+        connection.connection.driver_connection.execute("SELECT nextval('firsts_id_seq')")
+
+DEEDS = [
+    "SELECT 1",  # after a first test, and a first connection, all are looked at
+    "SELECT nextval('firsts_id_seq')",
+    "SELECT setval('firsts_id_seq', 50, false)",
+    "INSERT INTO seconds DEFAULT VALUES",
+    "INSERT INTO whole (part) VALUES (1)",
+    "TRUNCATE thousands RESTART IDENTITY",
+    fail, take_back, send_by_the_driver, send_by_a_connection_of_the_pool,
+]
+
+@pytest.mark.parametrize("step", ["do", "look"])
+@pytest.mark.parametrize("deed", DEEDS, ids=str)
+def test_it(deed, step):
+    if step == "look":
+        for table, first in (("firsts", 1), ("ruled", 1), ("thousands", 1001)):
+            assert session.scalar(text(f"INSERT INTO {table} DEFAULT VALUES RETURNING id")) == first
+        assert session.scalar(text("INSERT INTO whole (part) VALUES (1) RETURNING id")) == 1
+    elif callable(deed):
+        deed()
+    else:
+        send(deed)
+"""
+
+
+@pytest.mark.parametrize("server", ["postgresql"])
+def test_ids_restart_whatever_has_moved_them(bake: Bake, url: str) -> None:
+    project = project_with(bake, " ".join(NUMBERED.split()))
+    path = write_test(project, MOVES)
+
+    assert "20 passed" in suite(project, url, path)
+
+
+@pytest.mark.parametrize("server", ["postgresql"])
+def test_ids_restart_where_a_function_may_move_them(bake: Bake, url: str) -> None:
+    move = "CREATE FUNCTION move() RETURNS bigint LANGUAGE sql AS $$ SELECT nextval('users_id_seq') $$"
+    project = project_with(bake, move)
+    path = write_test(
+        project,
+        """
+def test_begins():
+    session.scalar(text("SELECT 1"))  # after a first test, and a first connection, all are looked at
+
+def test_moves():
+    assert session.scalar(text("SELECT move()")) == 1
+    session.commit()
+
+def test_begins_with_1():
+    assert User(name="Ada", email="ada@example.com").save().id == 1
+""",
+    )
+
+    assert "3 passed" in suite(project, url, path)
+
+
+@pytest.mark.parametrize("server", ["postgresql"])
+def test_a_sequence_that_nobody_can_have_moved_costs_no_time(bake: Bake, url: str) -> None:
+    project = project_with(bake, "CREATE TABLE others (id serial)")
+    path = write_test(
+        project,
+        """
+from tests import DATABASE
+
+def test_begins():  # after a first test, and a first connection, all are looked at
+    session.execute(text("INSERT INTO others DEFAULT VALUES"))
+    session.commit()
+
+def test_moves_it_unseen():
+    DATABASE.own.exec_driver_sql("SELECT setval('users_id_seq', 50)")
+    session.execute(text("INSERT INTO others DEFAULT VALUES"))
+    session.commit()
+
+def test_was_not_looked_at():
+    assert session.scalar(text("INSERT INTO others DEFAULT VALUES RETURNING id")) == 1
+    assert User(name="Ada", email="ada@example.com").save().id == 51
+    session.rollback()
+
+def test_was_looked_at_after_a_rollback():
+    assert User(name="Ada", email="ada@example.com").save().id == 1
+""",
+    )
+
+    assert "4 passed" in suite(project, url, path)
+
+
 @ON_EACH
 def test_what_a_test_leaves_open_is_ended_and_fails_it_by_name(project: Path, url: str) -> None:
     path = write_test(

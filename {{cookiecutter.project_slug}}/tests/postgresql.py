@@ -1,7 +1,9 @@
-"""The database of the tests on PostgreSQL, 14 or later: edit only to use another."""
+"""The database of the tests on PostgreSQL, 15 or later: edit only to use another."""
 
+import re
 import time
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
@@ -50,14 +52,33 @@ OF_TABLES = (
     "CREATE SEQUENCE",
 )
 
-# `content`: a checksum of what the migrations have written; NULL for a table that they left empty. ALWAYS: also where the
-# triggers of the app are off.
+# What moves a sequence, other than an INSERT.
+MOVES_SEQUENCE = re.compile(r"\b(nextval|setval|RESTART)\b", re.IGNORECASE)
+
+# The tables whose defaults move a sequence; NULL if anything else may: a rule, an INSERT into a partition, a function.
+USED_BY = f"""
+    SELECT CASE WHEN bool_and(of_table IS NOT NULL) THEN array_agg(of_table) END FROM (
+        SELECT adrelid AS of_table
+            FROM pg_depend LEFT JOIN pg_attrdef a ON classid = 'pg_attrdef'::regclass AND objid = a.oid
+            WHERE refclassid = 'pg_class'::regclass AND refobjid = seqrelid AND deptype = 'n'
+        UNION ALL
+        SELECT CASE WHEN NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = refobjid) THEN refobjid END
+            FROM pg_depend
+            WHERE classid = 'pg_class'::regclass AND objid = seqrelid AND refclassid = classid AND deptype = 'i'
+    ) defaults WHERE NOT EXISTS (
+        SELECT FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace JOIN pg_language l ON l.oid = prolang
+            WHERE lanname NOT IN ('c', 'internal') AND {USER_SCHEMAS}
+    )
+"""
+
+# `content`: a checksum of what the migrations have written; NULL for a table that they left empty. `written.id` counts also
+# what is rolled back. ALWAYS: also where the triggers of the app are off.
 NOTES = f"""
 CREATE SCHEMA test_kit;
 CREATE TABLE test_kit.signature (value text, settings text);
 CREATE TABLE test_kit.ddl (command text);
-CREATE TABLE test_kit.written (oid oid);
-CREATE TABLE test_kit.sequences (oid oid, value bigint, is_called boolean);
+CREATE TABLE test_kit.written (id bigint GENERATED ALWAYS AS IDENTITY, oid oid);
+CREATE TABLE test_kit.sequences (oid oid, value bigint, is_called boolean, used_by oid[]);
 CREATE TABLE test_kit.objects AS SELECT oid FROM pg_largeobject_metadata;
 CREATE TABLE test_kit.tables AS
     SELECT c.oid, NULL AS content, NULL::oid AS root FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -68,7 +89,7 @@ ALTER TABLE test_kit.written REPLICA IDENTITY FULL;
 CREATE FUNCTION test_kit.note_ddl() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS
     $$ BEGIN INSERT INTO test_kit.ddl VALUES (tg_tag); END $$;
 CREATE FUNCTION test_kit.note_write() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
-    $$ BEGIN INSERT INTO test_kit.written VALUES (tg_relid); RETURN NULL; END $$;
+    $$ BEGIN INSERT INTO test_kit.written (oid) VALUES (tg_relid); RETURN NULL; END $$;
 CREATE FUNCTION test_kit.content(name text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE content text;
 BEGIN
@@ -87,12 +108,14 @@ DECLARE
 BEGIN
     FOR made IN SELECT oid::regclass AS name, content FROM test_kit.tables LOOP
         events := CASE WHEN made.content IS NULL THEN 'INSERT' ELSE 'INSERT OR UPDATE OR DELETE OR TRUNCATE' END;
-        EXECUTE 'CREATE TRIGGER test_kit AFTER ' || events || ' ON ' || made.name
+        EXECUTE 'CREATE TRIGGER test_kit BEFORE ' || events || ' ON ' || made.name
             || ' FOR EACH STATEMENT EXECUTE FUNCTION test_kit.note_write()';
         EXECUTE 'ALTER TABLE ' || made.name || ' ENABLE ALWAYS TRIGGER test_kit';
     END LOOP;
-    FOR made IN SELECT seqrelid AS oid FROM pg_sequence LOOP
-        EXECUTE 'INSERT INTO test_kit.sequences SELECT $1, last_value, is_called FROM ' || made.oid::regclass USING made.oid;
+    FOR made IN SELECT seqrelid AS oid, ({USED_BY}) AS used_by FROM pg_sequence
+            WHERE seqrelid <> 'test_kit.written_id_seq'::regclass LOOP
+        EXECUTE 'INSERT INTO test_kit.sequences SELECT $1, last_value, is_called, $2 FROM ' || made.oid::regclass
+            USING made.oid, made.used_by;
     END LOOP;
 END $$;
 """
@@ -101,16 +124,18 @@ OPEN_TRANSACTIONS = """SELECT pid, left(query, 200) AS query FROM pg_stat_activi
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
         AND backend_type = 'client backend'"""
 
-# In one question to the server, which looks at no table that nobody has written. `rebuild`: rows are left that cannot be
-# deleted, or those of the migrations have changed. One statement deletes from all tables, for foreign keys are checked at
-# its end; what a trigger of the app's own has written meanwhile goes in the next turn. A row may have been moved to another
-# partition: all of them are emptied.
+# In one question to the server, which looks at no table that nobody has written, nor at its sequence unless the restore is
+# to be `thorough`. `rebuild`: rows are left that cannot be deleted, or those of the migrations have changed. One statement
+# deletes from all tables, for foreign keys are checked at its end; what a trigger of the app's own has written meanwhile
+# goes in the next turn. A row may have been moved to another partition: all of them are emptied.
 RESTORE = """
-CREATE FUNCTION test_kit.restore() RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION test_kit.restore(thorough boolean) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     name text;
     has_rows boolean;
     deletions text[];
+    noted oid[];
+    sessions text := pg_stat_get_db_sessions(oid) FROM pg_database WHERE datname = current_database();
 BEGIN
     IF EXISTS ({open_transactions}) THEN RETURN 'open transactions'; END IF;
     IF EXISTS (SELECT FROM test_kit.ddl) THEN RETURN 'ddl'; END IF;
@@ -131,14 +156,25 @@ BEGIN
             WHERE content IS NOT NULL AND oid IN (SELECT oid FROM test_kit.written))
         SELECT FROM filled WHERE content IS DISTINCT FROM test_kit.content(of_table)
     ) OR NOT EXISTS (SELECT FROM test_kit.signature WHERE settings = ({settings})) THEN RETURN 'rebuild'; END IF;
+    -- Who was rolled back, or has come from elsewhere, may have moved any sequence.
+    SELECT array_agg(oid), thorough OR count(*) <> (SELECT last_value - 1 + is_called::int FROM test_kit.written_id_seq)
+        OR sessions IS DISTINCT FROM current_setting('test_kit.sessions', true) FROM test_kit.written INTO noted, thorough;
     -- One that has given nothing does not tell to what it was set: it is cheaper to set it than to look.
-    PERFORM setval(oid::regclass, value, is_called) FROM test_kit.sequences
+    PERFORM setval(oid::regclass, value, is_called)
+        FROM (SELECT * FROM test_kit.sequences WHERE thorough OR used_by IS NULL OR used_by && noted OFFSET 0) may_have_moved
         WHERE NOT is_called OR pg_sequence_last_value(oid) IS DISTINCT FROM value;
     PERFORM lo_unlink(oid) FROM pg_largeobject_metadata WHERE oid NOT IN (SELECT oid FROM test_kit.objects);
     DELETE FROM test_kit.written;
+    PERFORM setval('test_kit.written_id_seq', 1, false), set_config('test_kit.sessions', sessions, false);
     RETURN 'restored';
 END $$
 """
+
+
+@lru_cache
+def moves_sequence(statement: str) -> bool:
+    """Return whether a statement itself may move a sequence."""
+    return MOVES_SEQUENCE.search(statement) is not None
 
 
 class PostgreSQL(Server):
@@ -147,6 +183,7 @@ class PostgreSQL(Server):
     driver = "postgresql+psycopg"
     package = "psycopg[binary]"
     home = "postgres"
+    thorough = True
 
     def exists(self, name: str) -> bool:
         """Return whether there is a database."""
@@ -220,6 +257,16 @@ class PostgreSQL(Server):
         self.own.exec_driver_sql(f"INSERT INTO test_kit.signature SELECT ({SIGNATURE}), ({SETTINGS})")
         self.server.exec_driver_sql(f"COMMENT ON DATABASE \"{self.name}\" IS '{MARK} {key}'")
 
+    def reconnect(self) -> None:
+        """Let the app begin with new connections; nobody knows what the old ones were told."""
+        super().reconnect()
+        self.thorough = True
+
+    def _note_state(self, cursor: object, statement: str, *more: object) -> None:
+        """Note also who moves a sequence."""
+        super()._note_state(cursor, statement, *more)
+        self.thorough = self.thorough or moves_sequence(statement)
+
     def disconnect(self) -> None:
         """End the connections that use the database, also those that the app has not given back."""
         super().disconnect()
@@ -247,9 +294,10 @@ class PostgreSQL(Server):
     def _restore(self) -> str:
         """Empty what was written, if nothing stands in the way; return what does."""
         try:
-            state: str = self.driver_connection.execute("SELECT test_kit.restore()").fetchone()[0]
+            state: str = self.driver_connection.execute(f"SELECT test_kit.restore({self.thorough})").fetchone()[0]
         except self.driver_error:  # a table is gone, or this connection
             return "rebuild"
+        self.thorough = state != "restored"
         return state
 
     def _end_transactions(self) -> list[str]:
