@@ -70,6 +70,7 @@ FILES = {
     "app/pages.py",
     "app/reading.py",
     "app/savepoints.py",
+    "app/scopes.py",
     "app/seed.py",
     "app/static/style.css",
     "app/streams.py",

@@ -8,8 +8,8 @@ import weakref
 from contextlib import suppress
 
 import pytest
-from app.contexts import current_scope
 from app.db import current_session, engine, session, session_factory
+from app.scopes import current_scope
 from app.transactions import set_rollback
 from flask import Response, copy_current_request_context, request, send_file, stream_with_context
 from sqlalchemy import event, inspect, select, text

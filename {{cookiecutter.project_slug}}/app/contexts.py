@@ -1,13 +1,10 @@
 """Everything the app knows of Flask's insides: edit only if tests/test_contexts.py fails on a new Flask."""
 
-import asyncio
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from copy import deepcopy
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 from weakref import ref
 
 import flask.globals
@@ -23,34 +20,6 @@ _request_context: ContextVar[Any] = vars(flask.globals).get("_cv_request", _app_
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
 """The methods of requests that only read (RFC 9110, 9.2.1)."""
-
-
-class Stream:
-    """A body that is made, and closed, after its request has ended: what its session belongs to."""
-
-    context_around: Any = None
-    context_left: Any = None
-    context_of_request: Any = None
-
-
-_stream: ContextVar[Stream | None] = ContextVar("app.stream", default=None)
-
-
-class Copy:
-    """A copy of a context that has ended, in the thread or task to which it was given: what its session belongs to."""
-
-    at_end: ClassVar[Callable[["Copy"], None]]
-
-    def __init__(self, app: Flask, owner: object) -> None:
-        """Note whose copy it is: a task holds its context, and with it the copy."""
-        self.app, self.owner = app, ref(owner)
-
-    def __del__(self) -> None:
-        """End its session: the copy has gone, with the work that it was made for."""
-        type(self).at_end(self)
-
-
-_copy: ContextVar[Copy | None] = ContextVar("app.copy", default=None)
 
 
 def current_context() -> Any:
@@ -70,6 +39,11 @@ def _is_over(context: Any) -> bool:
     return not getattr(context, "_cv_tokens", True)
 
 
+def ended_context() -> Any:
+    """Return the context that has ended and can still be seen, if `current_context()` is None; None if there is none."""
+    return _app_context.get(None)
+
+
 def request_context() -> Any:
     """Return the context of the current request; None outside requests."""
     context = _request_context.get(None)
@@ -79,45 +53,6 @@ def request_context() -> Any:
 def in_request() -> bool:
     """Return whether the innermost context is that of a request."""
     return has_request_context() and current_context() is _request_context.get()
-
-
-def current_scope() -> Any:
-    """Return what a session belongs to: the stream, else the innermost context or its copy, the asyncio task, the thread."""
-    context = current_context()
-    stream = _stream.get()
-    if stream is not None and (context is stream.context_around or context is stream.context_of_request):
-        return stream
-    if context is not None:
-        return context
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        task = None
-    owner, over = task or threading.current_thread(), _app_context.get(None)
-    if over is None:
-        return owner
-    copy = _copy.get()
-    if copy is None or copy.owner() is not owner:
-        copy = Copy(over.app, owner)
-        _copy.set(copy)
-    return copy
-
-
-@contextmanager
-def in_stream(stream: Stream) -> Iterator[None]:
-    """Let the session belong to `stream` while a piece of its body is made, or the body is closed.
-
-    Not within a context that the body pushes: `stream_with_context` leaves that of the request from piece to
-    piece. But a body may be closed within any other, by the garbage collector for example.
-    """
-    if current_context() is not stream.context_left:
-        stream.context_around = current_context()
-    token = _stream.set(stream)
-    try:
-        yield
-    finally:
-        _stream.reset(token)
-        stream.context_left = current_context()
 
 
 def note_nested_contexts(app: Flask) -> None:

@@ -14,9 +14,10 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from werkzeug.local import LocalProxy
 
 from app.config import database_url
-from app.contexts import around_teardown, current_scope, note_nested_contexts
+from app.contexts import around_teardown, note_nested_contexts
 from app.engines import make_engine
 from app.savepoints import SavepointSession
+from app.scopes import current_scope
 
 
 class flask_scoped_session(scoped_session[Session]):  # noqa: N801 (the name of the library it replaces)

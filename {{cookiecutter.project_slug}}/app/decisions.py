@@ -6,8 +6,9 @@ from weakref import ref
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session, SessionTransaction
 
-from app.contexts import SAFE_METHODS, current_scope, request_context, stored_session
+from app.contexts import SAFE_METHODS, request_context, stored_session
 from app.db import engine, session, session_factory
+from app.scopes import current_scope
 
 
 class Decision:

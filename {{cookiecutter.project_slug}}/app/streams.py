@@ -8,8 +8,9 @@ from weakref import ref
 
 from flask import Flask, Response, current_app
 
-from app.contexts import Copy, Stream, current_scope, has_work_at_close, in_stream, request_context
+from app.contexts import has_work_at_close, request_context
 from app.db import session
+from app.scopes import Copy, Stream, current_scope, in_stream
 from app.uncommitted import report_uncommitted
 
 

@@ -29,10 +29,8 @@ from app.blocks import transaction
 from app.callbacks import on_commit, run_callbacks
 from app.conflicts import current_attempt
 from app.contexts import (
-    Stream,
     around_dispatch,
     around_unhandled,
-    current_scope,
     forget_answer,
     in_request,
     on_internal_server_error,
@@ -41,6 +39,7 @@ from app.contexts import (
 from app.db import engine, session, session_factory
 from app.decisions import Decision, await_response, current_decision, note_unhandled, request_decision, set_rollback
 from app.reading import end_reading
+from app.scopes import Stream, current_scope
 from app.streams import keep_session
 from app.turns import lock_first
 from app.uncommitted import report_uncommitted

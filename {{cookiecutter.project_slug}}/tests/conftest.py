@@ -17,9 +17,10 @@ from sqlalchemy.orm import Session, scoped_session
 from werkzeug.serving import make_server
 
 from app import db as app_db
-from app.contexts import Stream, current_context, current_scope
+from app.contexts import current_context
 from app.decisions import request_decision
 from app.models import Base
+from app.scopes import Stream, current_scope
 from app.streams import own_session
 from tests import DATABASE
 from tests.apps import Apps

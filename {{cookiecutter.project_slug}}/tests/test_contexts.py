@@ -6,7 +6,8 @@ import flask.globals
 from flask import Flask, Response
 from flask.ctx import AppContext
 
-from app.contexts import current_scope, has_work_at_close, in_request
+from app.contexts import has_work_at_close, in_request
+from app.scopes import current_scope
 
 
 def test_flask_has_the_methods_that_are_wrapped() -> None:
