@@ -7,7 +7,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask.typing import ResponseReturnValue
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.orm import Session
 
 from app.db import session
 from app.transactions import transaction
@@ -100,6 +102,24 @@ def test_a_function_is_repeated_if_it_loses_a_conflict() -> None:
     with pytest.raises(OperationalError):
         work(losses=6)
     assert len(runs) == 6
+
+
+def test_a_function_whose_commit_loses_a_conflict_is_repeated() -> None:
+    runs = []
+
+    def lose(_committing: Session) -> None:
+        raise conflict()
+
+    @transaction(attempts=2)
+    def work() -> int:
+        runs.append(1)
+        Thing(name=f"run {len(runs)}").save()
+        if len(runs) == 1:
+            event.listen(session(), "before_commit", lose, once=True)
+        return len(runs)
+
+    assert work() == 2
+    assert saved() == ["run 2"]
 
 
 def test_a_function_may_be_asynchronous() -> None:
