@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.callbacks import run_callbacks
 from app.conflicts import follows_conflict, is_conflict
 from app.db import session
-from app.decisions import awaits_response
+from app.decisions import is_decided_elsewhere
 from app.savepoints import savepoint
 from app.turns import pause
 from app.uncommitted import uncommitted_work
@@ -106,7 +106,8 @@ class Transaction:
     def _all_but_the_last(self) -> range:
         """Return the numbers of the attempts that another may follow."""
         attempts = self._attempts
-        if _is_inside() or ((current := session.existing()) and uncommitted_work(current)):
+        current = session.existing()
+        if is_decided_elsewhere(current) or (current is not None and uncommitted_work(current)):
             attempts = 1
         return range(1, attempts)
 
@@ -126,12 +127,6 @@ def _pause_after(error: Exception, attempt: int) -> None:
     pause(attempt)
 
 
-def _is_inside() -> bool:
-    """Return whether a response or another block decides about the session."""
-    current = session.existing()
-    return awaits_response() or (current is not None and "block" in current.info)
-
-
 def _refuse_removed(current: Session | None) -> None:
     """Raise if a block has not its session any more."""
     if current is None or session.existing() is not current:
@@ -141,28 +136,28 @@ def _refuse_removed(current: Session | None) -> None:
 @contextmanager
 def _block() -> Iterator[Session]:
     """Commit a block, or a savepoint of the transaction that it is in."""
-    existed, inside, current = session.registry.has(), _is_inside(), session()
+    existing = session.existing()
+    inside, current = is_decided_elsewhere(existing), session()
     if inside:
         with savepoint(current):
             yield current
             _refuse_removed(current)
         return
-    current.info["block"] = True
-    current.info["lost_in"] = None
+    current.info["block"] = None  # until a conflict is noted
     try:
         yield current
         _refuse_removed(current)
-        if not existed:  # the objects can still be read when their session has ended
+        if existing is None:  # the objects can still be read when their session has ended
             current.expire_on_commit = False
         current.commit()
         run_callbacks(current)
     except BaseException as error:
-        lost_in = current.info["lost_in"]
+        lost_in = current.info["block"]
         current.rollback()
         if follows_conflict(error, lost_in):
             raise lost_in["lost"] from lost_in["lost"].__cause__
         raise
     finally:
-        current.info.pop("block")
-        if not existed and session.existing() is current:
+        del current.info["block"]
+        if existing is None and session.existing() is current:
             session.remove()

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from app.db import session, session_factory
-from app.decisions import awaits_response
+from app.decisions import is_decided_elsewhere
 from app.engines import connections_of
 from app.reading import end_reading
 from app.streams import own_session
@@ -35,11 +35,9 @@ def on_commit(callback: Callable[[], object]) -> None:
         raise TypeError(
             f"{callback.__qualname__}() is asynchronous: enter app.app_context(), or give a plain function."
         )
-    if not (awaits_response() or session.registry.has()):
-        _call(callback)
-        return
-    current = session()
-    if is_decided_elsewhere(current) or current.in_transaction():
+    existing = session.existing()
+    if is_decided_elsewhere(existing) or (existing is not None and existing.in_transaction()):
+        current = session()
         current.info.setdefault("callbacks", []).append((current.get_nested_transaction(), _place(current), callback))
     else:
         _call(callback)
@@ -109,8 +107,3 @@ def _end(ended: Session, transaction: SessionTransaction) -> None:
     elif connections_of(transaction) or not is_decided_elsewhere(ended):
         run_callbacks(ended)
     # else: a commit without work says nothing yet; the response or the block will, and calls them.
-
-
-def is_decided_elsewhere(current: Session) -> bool:
-    """Return whether the response, or a `with transaction():`, is still to commit what belongs to a session."""
-    return awaits_response() or "block" in current.info

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from flask import Flask
@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
 from app.bodies import RecordedBody
-from app.contexts import before_exceptions, request_context
+from app.contexts import before_exceptions
 from app.db import engine, session, session_factory
 from app.engines import before_transaction, connections_of
 from app.logs import reason
-from app.turns import pause
+from app.turns import Attempt, current_attempt, pause
 
 # Serialization failure and deadlock in PostgreSQL (its appendix A); a row that another transaction has changed, lock
 # timeout and deadlock in MySQL and MariaDB. SQLite has names: https://www.sqlite.org/rescode.html#busy.
@@ -56,27 +56,6 @@ def follows_conflict(error: BaseException, lost_in: dict[str, Any] | None) -> bo
     return swallowed and not getattr(error, "connection_invalidated", False)
 
 
-@dataclass(slots=True)
-class Attempt:
-    """One run of a request: how often it may run, and what it did that forbids another."""
-
-    number: int
-    limit: int
-    deadline: float
-    body: RecordedBody | None
-    follows: BaseException | None = None
-    others: int = 0
-    lost_in: dict[str, Any] | None = None
-    committed: bool = False
-    around: "Attempt | None" = None
-    """That of the request whose view, or body, has sent this one."""
-
-    def may_be_repeated(self) -> bool:
-        """Return whether the next run would do the same work, and no part of it twice."""
-        in_time = self.number < self.limit and time.monotonic() < self.deadline
-        return in_time and not self.committed and (self.body is None or self.body.complete)
-
-
 class Repeat(BaseException):
     """The request begins again; no handler of the app's own is to take this."""
 
@@ -94,42 +73,26 @@ def init_app(app: Flask) -> None:
             body = environ["wsgi.input"] = RecordedBody(environ["wsgi.input"], app.config["TRANSACTION_MAX_BODY"])
         untouched = environ.copy()  # before the app adds to it
         limit, deadline, around = app.config["TRANSACTION_ATTEMPTS"], time.monotonic() + PATIENCE, current_attempt()
-        attempt = environ["app.attempt"] = Attempt(1, limit, deadline, body, around=around)
-        try:
-            return wsgi_app(environ, start_response)
-        except Repeat as lost:
-            return _run_again(app, lambda environ: wsgi_app(environ, start_response), untouched, attempt, lost)
+        attempt = Attempt(1, limit, deadline, body, around=around)
+        while True:
+            environ["app.attempt"] = attempt
+            try:
+                return wsgi_app(environ, start_response)
+            except Repeat as lost:
+                attempt = _prepare_next(app, untouched, attempt, lost.__cause__)
+                environ = untouched.copy()
 
     setattr(app, "wsgi_app", run)  # noqa: B010 (a method)
 
 
-def _run_again(
-    app: Flask,
-    run: Callable[[dict[str, Any]], Iterable[bytes]],
-    untouched: dict[str, Any],
-    attempt: Attempt,
-    lost: Repeat,
-) -> Iterable[bytes]:
-    """Run a request until it loses no conflict, or may not be repeated; return the answer."""
-    while True:
-        told = (untouched["REQUEST_METHOD"], untouched.get("PATH_INFO", ""), attempt.number, reason(lost.__cause__))
-        app.logger.info("%s %s: attempt %s lost a conflict: %s", *told)
-        pause(attempt.number)
-        if attempt.body is not None:
-            attempt.body.rewind()
-        environ = untouched.copy()
-        attempt = replace(attempt, number=attempt.number + 1, follows=lost.__cause__, lost_in=None)
-        environ["app.attempt"] = attempt
-        try:
-            return run(environ)
-        except Repeat as again:
-            lost = again
-
-
-def current_attempt() -> Attempt | None:
-    """Return the run of the current request; None outside requests, and for one that was not sent through WSGI."""
-    context = request_context()
-    return None if context is None else context.request.environ.get("app.attempt")
+def _prepare_next(app: Flask, environ: dict[str, Any], attempt: Attempt, lost: BaseException | None) -> Attempt:
+    """Wait, and return the next run of a request that has lost a conflict."""
+    told = (environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""), attempt.number, reason(lost))
+    app.logger.info("%s %s: attempt %s lost a conflict: %s", *told)
+    pause(attempt.number)
+    if attempt.body is not None:
+        attempt.body.rewind()
+    return replace(attempt, number=attempt.number + 1, follows=lost, lost_in=None)
 
 
 def _repeat_if_lost(error: Exception) -> None:
@@ -155,8 +118,8 @@ def _note_error(context: ExceptionContext) -> None:
         known["lost"] = error
         if attempt := current_attempt():
             attempt.lost_in = known
-        if current := session.existing():
-            current.info["lost_in"] = known  # for a block
+        if (current := session.existing()) and "block" in current.info:
+            current.info["block"] = known
 
 
 def _refuse_to_commit_nothing(connection: PoolProxiedConnection) -> None:
@@ -187,14 +150,6 @@ def _release(connection: Connection, name: str) -> None:
         _release_savepoint(connection, name)
 
 
-def _count_transaction(_connection: PoolProxiedConnection) -> None:
-    """Count the transactions that a repeated request begins; `transactions.py` takes off those of its own session."""
-    if (attempt := current_attempt()) and attempt.number > 1:
-        attempt.others += 1
-
-
-if engine.name != "sqlite":  # where a repeated request begins IMMEDIATE
-    before_transaction(engine, "do_begin", _count_transaction)
 before_transaction(engine, "do_commit", _refuse_to_commit_nothing)
 _roll_back_to_savepoint = engine.dialect.do_rollback_to_savepoint
 _release_savepoint = engine.dialect.do_release_savepoint

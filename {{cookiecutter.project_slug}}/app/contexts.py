@@ -18,10 +18,6 @@ _app_context: ContextVar[Any] = vars(flask.globals)["_cv_app"]
 _request_context: ContextVar[Any] = vars(flask.globals).get("_cv_request", _app_context)
 
 
-SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
-"""The methods of requests that only read (RFC 9110, 9.2.1)."""
-
-
 def current_context() -> Any:
     """Return the innermost context, of a request or of an application; None outside both."""
     app_context, request_context = _app_context.get(None), _request_context.get(None)
@@ -39,9 +35,9 @@ def _is_over(context: Any) -> bool:
     return not getattr(context, "_cv_tokens", True)
 
 
-def ended_context() -> Any:
-    """Return the context that has ended and can still be seen, if `current_context()` is None; None if there is none."""
-    return _app_context.get(None)
+def app_of_context() -> Flask | None:
+    """Return the application of the innermost context, also of one that has ended; None if there was none."""
+    return getattr(_app_context.get(None), "app", None)
 
 
 def request_context() -> Any:
@@ -89,13 +85,11 @@ def handler_of(app: Flask, error: Exception) -> Callable[..., Any] | None:
 def on_internal_server_error(app: Flask, function: Callable[[], None]) -> None:
     """Call `function()` before `app` answers `abort(500)`, also a kind of it that has no handler of its own."""
 
-    def note_then_handle(handle: Callable[..., Any], *args: Any) -> Any:
-        error, any_other = args[-1], InternalServerError()
-        if isinstance(error, InternalServerError) and handler_of(app, error) is handler_of(app, any_other):
+    def call_if_500(error: Exception) -> None:
+        if isinstance(error, InternalServerError) and handler_of(app, error) is handler_of(app, InternalServerError()):
             function()
-        return handle(*args)
 
-    _wrap(app, "handle_user_exception", note_then_handle)
+    before_exceptions(app, call_if_500)
 
 
 def answer_aborts_whole(app: Flask) -> None:

@@ -6,17 +6,18 @@ Flask application or without one.
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 from weakref import ref
 
 from flask import Flask, current_app, has_app_context
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from werkzeug.local import LocalProxy
 
 from app.config import database_url
 from app.contexts import around_teardown, note_nested_contexts
 from app.engines import make_engine
-from app.savepoints import SavepointSession
 from app.scopes import current_scope
 
 
@@ -90,8 +91,34 @@ current_session = cast("scoped_session[Session]", LocalProxy(_scoped_session_of_
 """The session of the current application, as `current_app` is the application itself."""
 
 
+class AppSession(Session):
+    """A session that survives a connection which has died.
+
+    Its `info` says what it is in: `block`: a `with transaction():`, and what is known of the transaction that has lost a
+    conflict in it; `blocks`: those that are open; `callbacks`: what `on_commit` keeps; `committed`: the transaction, or the
+    savepoint, that was committed last.
+    """
+
+    def rollback(self) -> None:
+        """Roll back the whole transaction, and forget what `on_commit` keeps for it; a dead connection has done so."""
+        committed = self.info.get("committed")
+        if committed is not None and committed is self.get_transaction():
+            self.close()  # a listener of `after_commit` has raised: there is nothing to roll back
+            return
+        self.info.pop("callbacks", None)
+        with suppress(DBAPIError):
+            super().rollback()
+
+    def close(self) -> None:
+        """Release the connections and the objects; a dead connection is released too."""
+        try:
+            super().close()
+        except DBAPIError:
+            self.invalidate()
+
+
 engine = make_engine(database_url())
-session_factory = sessionmaker(engine, class_=SavepointSession)
+session_factory = sessionmaker(engine, class_=AppSession)
 session = flask_scoped_session(session_factory)
 
 _of_the_parent: list[Any] = []

@@ -6,9 +6,12 @@ from weakref import ref
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session, SessionTransaction
 
-from app.contexts import SAFE_METHODS, request_context, stored_session
+from app.contexts import request_context, stored_session
 from app.db import engine, session, session_factory
 from app.scopes import current_scope
+
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
+"""The methods of requests that only read (RFC 9110, 9.2.1)."""
 
 
 class Decision:
@@ -21,7 +24,7 @@ class Decision:
     stored_session: dict[str, Any] | None = None
 
 
-def await_response(context: Any) -> Decision:
+def open_decision(context: Any) -> Decision:
     """Note that a response will decide about the session of a request, whose context this is."""
     # On the context itself: it ends with it, and a copy of the context has none.
     context.decision = decision = Decision()
@@ -44,6 +47,11 @@ def awaits_response() -> bool:
     """Return whether a response is still to decide about the session of the current scope."""
     decision = current_decision()
     return decision is not None and not decision.made
+
+
+def is_decided_elsewhere(current: Session | None) -> bool:
+    """Return whether a response, or a `with transaction():`, is still to decide about the session of the current scope."""
+    return awaits_response() or (current is not None and "block" in current.info)
 
 
 def set_rollback(rollback: bool) -> None:

@@ -36,7 +36,10 @@ POOL: dict[str, Any] = {
 def make_engine(url: URL) -> Engine:
     """Return the engine for `url`, with the settings this app relies on.
 
-    `info["transaction"]` of a connection is what is known of the transaction that it is in, and ends with it.
+    `info["transaction"]` of a connection is what is known of the transaction that it is in, and ends with it. `writes`: what it
+    has written, with its savepoints; `failed` and `ended`: the error that has failed in it, and whether the database has
+    ended it for that; `lost`: the error, if that was a conflict; `begin` and `sqlite`: how SQLite is to begin it, and the
+    connection of the driver, which knows whether it is over.
     """
     engine = _make_sqlite_engine(url) if url.get_backend_name() == "sqlite" else _make_server_engine(url)
 

@@ -15,27 +15,6 @@ from app.engines import connections_of
 logger = logging.getLogger(__name__)
 
 
-class SavepointSession(Session):
-    """A session that survives a connection which has died."""
-
-    def rollback(self) -> None:
-        """Roll back the whole transaction, and forget what `on_commit` keeps for it; a dead connection has done so."""
-        committed = self.info.get("committed")
-        if committed is not None and committed is self.get_transaction():
-            self.close()  # a listener of `after_commit` has raised: there is nothing to roll back
-            return
-        self.info.pop("callbacks", None)
-        with suppress(DBAPIError):
-            super().rollback()
-
-    def close(self) -> None:
-        """Release the connections and the objects; a dead connection is released too."""
-        try:
-            super().close()
-        except DBAPIError:
-            self.invalidate()
-
-
 def open_savepoint(session: Session) -> SessionTransaction:
     """Open a savepoint and write nothing before it.
 

@@ -10,15 +10,19 @@ from weakref import ref
 
 from flask import Flask
 
-from app.contexts import current_context, ended_context
+from app.contexts import app_of_context, current_context
 
 
 class Stream:
-    """A body that is made, and closed, after its request has ended: what its session belongs to."""
+    """Work after the response has decided, such as making a body or calling a callback: what its session belongs to."""
 
     context_around: Any = None
     context_left: Any = None
     context_of_request: Any = None
+
+    def __init__(self, app: Flask | None) -> None:
+        """Note whose work it is."""
+        self.app = app
 
 
 _stream: ContextVar[Stream | None] = ContextVar("app.stream", default=None)
@@ -53,12 +57,12 @@ def current_scope() -> Any:
         task = asyncio.current_task()
     except RuntimeError:
         task = None
-    owner, over = task or threading.current_thread(), ended_context()
-    if over is None:
+    owner, app = task or threading.current_thread(), app_of_context()
+    if app is None:
         return owner
     copy = _copy.get()
     if copy is None or copy.owner() is not owner:
-        copy = Copy(over.app, owner)
+        copy = Copy(app, owner)
         _copy.set(copy)
     return copy
 

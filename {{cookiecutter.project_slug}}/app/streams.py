@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from inspect import isgenerator
-from typing import Any, cast
+from typing import Any
 from weakref import ref
 
-from flask import Flask, Response, current_app
+from flask import Flask, Response
 
-from app.contexts import has_work_at_close, request_context
+from app.contexts import app_of_context, has_work_at_close, request_context
 from app.db import session
 from app.scopes import Copy, Stream, current_scope, in_stream
 from app.uncommitted import report_uncommitted
@@ -20,30 +20,29 @@ def keep_session(response: Response) -> None:
     is_whole = response.is_sequence or is_file
     if is_whole and not has_work_at_close(response):
         return
-    app: Flask = cast("Any", current_app)._get_current_object()
-    stream = Stream()
+    stream = Stream(app_of_context())
     stream.context_of_request = request_context()  # `stream_with_context` pushes it again
     # Werkzeug does not close the response of a file.
     kept = None if is_file else session.sessions.pop(ref(current_scope()), None)
     if kept is not None:
         session.sessions[ref(stream, session.sessions.pop)] = kept
     if not is_whole:
-        response.response = _pieces(app, stream, response.response)
+        response.response = _pieces(stream, response.response)
         next(response.response)
     if has_work_at_close(response):  # not always: the cycle would keep a stream that nobody closes
         close = response.close
 
         def close_in_stream() -> None:
-            try:
-                with in_stream(stream):
+            with in_stream(stream):
+                try:
                     close()
-            finally:
-                _end_stream(app, stream, None)
+                finally:
+                    _end(stream)
 
         setattr(response, "close", close_in_stream)  # noqa: B010 (a method)
 
 
-def _pieces(app: Flask, stream: Stream, body: Iterable[Any]) -> Iterator[Any]:
+def _pieces(stream: Stream, body: Iterable[Any]) -> Iterator[Any]:
     """Make the pieces of `body`, each in the scope of `stream`; the first is nothing.
 
     It has been made when the response leaves: from there on the end is reached even if nobody reads the body.
@@ -65,45 +64,36 @@ def _pieces(app: Flask, stream: Stream, body: Iterable[Any]) -> Iterator[Any]:
         error = raised
         raise
     finally:
-        try:
-            with in_stream(stream):
+        with in_stream(stream):
+            try:
                 getattr(body, "close", lambda: None)()
-        finally:
-            _end_stream(app, stream, error)
+            finally:
+                _end(stream, error)
 
 
 @contextmanager
 def own_session(app: Flask | None) -> Iterator[None]:
     """Let the block have a session of its own, which ends with it: for work after the commit."""
-    stream, failed = Stream(), None
-    try:
-        with in_stream(stream):
+    stream, failed = Stream(app), None
+    with in_stream(stream):
+        try:
             yield
-    except BaseException as error:
-        failed = error
-        raise
-    finally:
-        _end_stream(app, stream, failed)
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            _end(stream, failed)
 
 
-def _end_copy(copy: Copy) -> None:
-    """Report what was written in a copy of a context that is over, and remove its session."""
-    left = session.sessions.pop(ref(copy), None)
+def _end(scope: Stream | Copy, error: BaseException | None = None) -> None:
+    """Report what was written in a scope and nobody has committed, unless an error explains it, and end its session."""
+    left = session.sessions.get(ref(scope))
     if left is not None:
         try:
-            report_uncommitted(left, copy.app, expected=None, answered=True)
+            report_uncommitted(left, scope.app, expected=error, answered=True)
         finally:
+            session.sessions.pop(ref(scope), None)
             left.close()
 
 
-Copy.at_end = staticmethod(_end_copy)
-
-
-def _end_stream(app: Flask | None, stream: Stream, error: BaseException | None) -> None:
-    """Report what a body has written and nobody committed, and remove its session."""
-    with in_stream(stream):
-        try:
-            if session.registry.has():
-                report_uncommitted(session(), app, expected=error, answered=True)
-        finally:
-            session.remove()
+Copy.at_end = staticmethod(_end)

@@ -20,14 +20,12 @@ from typing import Any, ParamSpec, TypeVar
 from weakref import ref
 
 from flask import Flask, Response, current_app, request
-from sqlalchemy import Connection, event
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm import Session
 from werkzeug.exceptions import InternalServerError
 
 from app import conflicts
 from app.blocks import transaction
 from app.callbacks import on_commit, run_callbacks
-from app.conflicts import current_attempt
 from app.contexts import (
     around_dispatch,
     around_unhandled,
@@ -36,12 +34,12 @@ from app.contexts import (
     on_internal_server_error,
     request_context,
 )
-from app.db import engine, session, session_factory
-from app.decisions import Decision, await_response, current_decision, note_unhandled, request_decision, set_rollback
+from app.db import session
+from app.decisions import Decision, current_decision, note_unhandled, open_decision, request_decision, set_rollback
 from app.reading import end_reading
 from app.scopes import Stream, current_scope
 from app.streams import keep_session
-from app.turns import lock_first
+from app.turns import current_attempt
 from app.uncommitted import report_uncommitted
 
 P = ParamSpec("P")
@@ -104,7 +102,8 @@ def _decide(current: Session | None, response: Response, decision: Decision) -> 
     except BaseException:
         current.rollback()
         raise
-    run_callbacks(current)
+    if "callbacks" in current.info:
+        run_callbacks(current)
 
 
 def _check_headers(response: Response) -> None:
@@ -130,7 +129,7 @@ def _dispatch(full_dispatch_request: Callable[..., Response], *context: Any) -> 
     What `full_dispatch_request` raises commits nothing: `_answer_unhandled` rolls back.
     """
     scope = request_context()
-    decision = await_response(scope)
+    decision = open_decision(scope)
     response = full_dispatch_request(*context)
     try:
         _decide(session.sessions.get(ref(scope)), response, decision)
@@ -141,21 +140,23 @@ def _dispatch(full_dispatch_request: Callable[..., Response], *context: Any) -> 
         forget_answer(decision.stored_session)
         response = _answer_failed_commit(error, decision, *context)
         _decide(session.sessions.get(ref(scope)), response, decision)
-    if not decision.made:
-        decision.made = True
-        keep_session(response)
-    return response
+    return _leave(response, decision)
 
 
 def _answer_unhandled(handle_exception: Callable[..., Response], *args: Any) -> Response:
     """Answer an exception that no handler but that for 500 takes, and roll back whatever that handler says."""
     scope = request_context()
-    decision = request_decision() or await_response(scope)
+    decision = request_decision() or open_decision(scope)
     decision.unhandled = True
     response = handle_exception(*args)
     if decision.commit_failed:
         response = _without_success(response, decision, *args[:-1])
     _decide(session.sessions.get(ref(scope)), response, decision)
+    return _leave(response, decision)
+
+
+def _leave(response: Response, decision: Decision) -> Response:
+    """Return the answer: from here on no response decides."""
     decision.made = True
     keep_session(response)
     return response
@@ -198,20 +199,3 @@ def _report(left: Session, began: bool, error: BaseException | None) -> None:
     in_dispatched_request = in_request() and "app.dispatched" in request.environ
     expected = None if after_decision else error
     report_uncommitted(left, current_app, expected=expected, answered=after_decision or in_dispatched_request)
-
-
-if engine.name != "sqlite":  # where a repeated request begins IMMEDIATE
-
-    @event.listens_for(session_factory, "after_begin")
-    def _lock_first(begun: Session, transaction: SessionTransaction, connection: Connection) -> None:
-        """Lock at once, from the third attempt of a request on, what it has lost before.
-
-        Not in a request that also uses other connections: they would wait for its lock.
-        """
-        attempt = current_attempt()
-        if attempt is None or attempt.number == 1 or transaction.nested:
-            return
-        if session.sessions.get(ref(request_context())) is begun:
-            attempt.others -= 1
-            if attempt.number > 2 and not attempt.others:
-                lock_first(connection, attempt.follows)
