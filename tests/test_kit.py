@@ -215,6 +215,16 @@ def send_by_a_connection_of_the_pool():
     with engine.connect() as connection:
         connection.connection.driver_connection.execute("SELECT nextval('firsts_id_seq')")
 
+KEPT = create_engine(engine.url)
+
+def keep_a_connection():
+    with KEPT.connect() as connection:
+        connection.execute(text("SELECT 1"))
+
+def send_by_a_connection_that_is_kept():
+    with KEPT.connect() as connection:
+        connection.execute(text("SELECT nextval('firsts_id_seq')"))
+
 DEEDS = [
     "SELECT 1",  # after a first test, and a first connection, all are looked at
     "SELECT nextval('firsts_id_seq')",
@@ -223,6 +233,7 @@ DEEDS = [
     "INSERT INTO whole (part) VALUES (1)",
     "TRUNCATE thousands RESTART IDENTITY",
     fail, take_back, send_by_the_driver, send_by_a_connection_of_the_pool,
+    keep_a_connection, send_by_a_connection_that_is_kept,  # last: from there on all are looked at
 ]
 
 @pytest.mark.parametrize("step", ["do", "look"])
@@ -244,7 +255,7 @@ def test_ids_restart_whatever_has_moved_them(bake: Bake, url: str) -> None:
     project = project_with(bake, " ".join(NUMBERED.split()))
     path = write_test(project, MOVES)
 
-    assert "20 passed" in suite(project, url, path)
+    assert "24 passed" in suite(project, url, path)
 
 
 @pytest.mark.parametrize("server", ["postgresql"])

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from sqlalchemy import Connection, Engine, QueuePool, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from tests.database import UnusableDatabaseError
@@ -204,10 +204,6 @@ class MySQL(Server):
         """Return how often the server has been sent DDL, by its kind, and how many connections it has."""
         counters = dict(self._fetch(COUNTERS))
         return counters, int(counters.pop(CONNECTIONS))
-
-    def _idle(self) -> int:
-        """Return how many connections the pool of the app has, none of them in use."""
-        return cast("QueuePool", self.engine.pool).checkedin()
 
     def _try_locks(self) -> None:
         """Lock all tables for a moment, if others than the app's pool use the database: it fails if one of them uses a table.

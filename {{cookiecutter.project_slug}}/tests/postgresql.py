@@ -120,24 +120,28 @@ BEGIN
 END $$;
 """
 
-OPEN_TRANSACTIONS = """SELECT pid, left(query, 200) AS query FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
-        AND backend_type = 'client backend'"""
+CLIENTS = """FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"""
+OPEN_TRANSACTIONS = f"SELECT pid, left(query, 200) AS query {CLIENTS} AND xact_start IS NOT NULL"
 
-# In one question to the server, which looks at no table that nobody has written, nor at its sequence unless the restore is
-# to be `thorough`. `rebuild`: rows are left that cannot be deleted, or those of the migrations have changed. One statement
-# deletes from all tables, for foreign keys are checked at its end; what a trigger of the app's own has written meanwhile
-# goes in the next turn. A row may have been moved to another partition: all of them are emptied.
+# In one question to the server, which looks at no table that nobody has written, and at no sequence that only such a table
+# moves. All sequences may have moved if the question is a `thorough` one, or there are, or were, more clients than those
+# `of_app`. `rebuild`: rows are left that cannot be deleted, or those of the migrations have changed. One statement deletes from
+# all tables, for foreign keys are checked at its end; what a trigger of the app's own has written meanwhile goes in the next
+# turn. A row may have been moved to another partition: all of them are emptied.
 RESTORE = """
-CREATE FUNCTION test_kit.restore(thorough boolean) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION test_kit.restore(thorough boolean, of_app integer) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     name text;
     has_rows boolean;
     deletions text[];
     noted oid[];
+    clients bigint;
+    transactions bigint;
     sessions text := pg_stat_get_db_sessions(oid) FROM pg_database WHERE datname = current_database();
 BEGIN
-    IF EXISTS ({open_transactions}) THEN RETURN 'open transactions'; END IF;
+    SELECT count(*), count(xact_start) INTO clients, transactions {clients};
+    IF transactions > 0 THEN RETURN 'open transactions'; END IF;
     IF EXISTS (SELECT FROM test_kit.ddl) THEN RETURN 'ddl'; END IF;
     LOCK TABLE test_kit.written IN SHARE MODE;
     FOR attempt IN 1..20 LOOP
@@ -157,8 +161,9 @@ BEGIN
         SELECT FROM filled WHERE content IS DISTINCT FROM test_kit.content(of_table)
     ) OR NOT EXISTS (SELECT FROM test_kit.signature WHERE settings = ({settings})) THEN RETURN 'rebuild'; END IF;
     -- Who was rolled back, or has come from elsewhere, may have moved any sequence.
-    SELECT array_agg(oid), thorough OR count(*) <> (SELECT last_value - 1 + is_called::int FROM test_kit.written_id_seq)
-        OR sessions IS DISTINCT FROM current_setting('test_kit.sessions', true) FROM test_kit.written INTO noted, thorough;
+    SELECT array_agg(oid), thorough OR clients > of_app OR sessions IS DISTINCT FROM current_setting('test_kit.sessions', true)
+            OR count(*) <> (SELECT last_value - 1 + is_called::int FROM test_kit.written_id_seq)
+        FROM test_kit.written INTO noted, thorough;
     -- One that has given nothing does not tell to what it was set: it is cheaper to set it than to look.
     PERFORM setval(oid::regclass, value, is_called)
         FROM (SELECT * FROM test_kit.sequences WHERE thorough OR used_by IS NULL OR used_by && noted OFFSET 0) may_have_moved
@@ -245,7 +250,7 @@ class PostgreSQL(Server):
     def note(self, key: str) -> None:
         """Note what the migrations have made, and last the key."""
         self.own.exec_driver_sql(NOTES)
-        self.own.exec_driver_sql(RESTORE.format(open_transactions=OPEN_TRANSACTIONS, settings=SETTINGS))
+        self.own.exec_driver_sql(RESTORE.format(clients=CLIENTS, settings=SETTINGS))
         try:
             self.own.exec_driver_sql(
                 "CREATE EVENT TRIGGER test_kit ON ddl_command_end EXECUTE FUNCTION test_kit.note_ddl();"
@@ -294,7 +299,8 @@ class PostgreSQL(Server):
     def _restore(self) -> str:
         """Empty what was written, if nothing stands in the way; return what does."""
         try:
-            state: str = self.driver_connection.execute(f"SELECT test_kit.restore({self.thorough})").fetchone()[0]
+            restored = self.driver_connection.execute(f"SELECT test_kit.restore({self.thorough}, {self._idle()})")
+            state: str = restored.fetchone()[0]
         except self.driver_error:  # a table is gone, or this connection
             return "rebuild"
         self.thorough = state != "restored"

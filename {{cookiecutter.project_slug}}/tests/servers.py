@@ -7,9 +7,9 @@ for `shop_test_gw0` and `shop_test_gw1` with `pytest -n 2`, and for `shop_test_m
 import re
 from itertools import count
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine
+from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from tests.database import Database, UnusableDatabaseError, schema_key, upgrade
@@ -98,6 +98,10 @@ class Server(Database):
             self.note(self.key)
         except DBAPIError as error:
             raise UnusableDatabaseError(f"{self.shown}: the tests cannot make their database: {error.orig}") from error
+
+    def _idle(self) -> int:
+        """Return how many connections the pool of the app has, none of them in use."""
+        return cast("QueuePool", self.engine.pool).checkedin()
 
     def exists(self, name: str) -> bool:
         """Return whether there is a database."""
