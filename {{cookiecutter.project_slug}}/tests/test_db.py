@@ -78,7 +78,7 @@ def test_current_session_is_that_of_the_app(app: Flask, session: scoped_session[
 
 
 def test_current_session_outside_a_context_says_what_to_do() -> None:
-    with pytest.raises(RuntimeError, match=r"app\.app_context\(\)"):
+    with pytest.raises(RuntimeError, match=r"current_session .* app\.app_context\(\)"):
         current_session.execute(text("SELECT 1"))
 
 
