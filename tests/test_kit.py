@@ -182,8 +182,10 @@ def test_writes(number):
 NUMBERED = """
     CREATE TABLE firsts (id serial, name text UNIQUE);
     CREATE TABLE seconds (id int DEFAULT nextval('firsts_id_seq'));
-    CREATE TABLE ruled (id serial);
-    CREATE RULE moves AS ON INSERT TO seconds DO ALSO SELECT nextval('ruled_id_seq');
+    CREATE TABLE plain (name text);
+    CREATE SEQUENCE of_view;
+    CREATE VIEW shown AS SELECT name FROM plain;
+    ALTER VIEW shown ALTER COLUMN name SET DEFAULT nextval('of_view');
     CREATE TABLE whole (id int GENERATED ALWAYS AS IDENTITY, part int) PARTITION BY LIST (part);
     CREATE TABLE part_1 PARTITION OF whole FOR VALUES IN (1);
     CREATE TABLE thousands (id serial);
@@ -206,6 +208,11 @@ def take_back():
     session.execute(text("INSERT INTO firsts DEFAULT VALUES"))
     session.rollback()
 
+def take_back_a_table():
+    session.execute(text("CREATE TABLE more (LIKE firsts INCLUDING ALL)"))
+    session.execute(text("INSERT INTO more DEFAULT VALUES"))
+    session.rollback()
+
 def send_by_the_driver():
     url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(url) as connection:
@@ -225,28 +232,40 @@ def send_by_a_connection_that_is_kept():
     with KEPT.connect() as connection:
         connection.execute(text("SELECT nextval('firsts_id_seq')"))
 
+def send_and_close_it():
+    send_by_a_connection_that_is_kept()
+    KEPT.dispose()
+
 DEEDS = [
     "SELECT 1",  # after a first test, and a first connection, all are looked at
     "SELECT nextval('firsts_id_seq')",
     "SELECT setval('firsts_id_seq', 50, false)",
     "INSERT INTO seconds DEFAULT VALUES",
+    "INSERT INTO shown DEFAULT VALUES",
     "INSERT INTO whole (part) VALUES (1)",
     "TRUNCATE thousands RESTART IDENTITY",
-    fail, take_back, send_by_the_driver, send_by_a_connection_of_the_pool,
-    keep_a_connection, send_by_a_connection_that_is_kept,  # last: from there on all are looked at
+    fail, take_back, take_back_a_table, send_by_the_driver, send_by_a_connection_of_the_pool,
+    keep_a_connection, send_by_a_connection_that_is_kept, send_and_close_it,  # last: all are looked at now
 ]
 
 @pytest.mark.parametrize("step", ["do", "look"])
 @pytest.mark.parametrize("deed", DEEDS, ids=str)
 def test_it(deed, step):
     if step == "look":
-        for table, first in (("firsts", 1), ("ruled", 1), ("thousands", 1001)):
+        assert session.scalar(text("SELECT nextval('of_view')")) == 1
+        for table, first in (("firsts", 1), ("thousands", 1001)):
             assert session.scalar(text(f"INSERT INTO {table} DEFAULT VALUES RETURNING id")) == first
         assert session.scalar(text("INSERT INTO whole (part) VALUES (1) RETURNING id")) == 1
     elif callable(deed):
         deed()
     else:
         send(deed)
+
+def test_the_last_number_is_that_of_the_app():
+    session.execute(text("INSERT INTO plain DEFAULT VALUES"))
+    session.execute(text("INSERT INTO firsts DEFAULT VALUES"))
+    session.execute(text("INSERT INTO plain DEFAULT VALUES"))
+    assert session.scalar(text("SELECT lastval()")) == 1
 """
 
 
@@ -255,29 +274,77 @@ def test_ids_restart_whatever_has_moved_them(bake: Bake, url: str) -> None:
     project = project_with(bake, " ".join(NUMBERED.split()))
     path = write_test(project, MOVES)
 
-    assert "24 passed" in suite(project, url, path)
+    assert "31 passed" in suite(project, url, path)
 
 
 @pytest.mark.parametrize("server", ["postgresql"])
-def test_ids_restart_where_a_function_may_move_them(bake: Bake, url: str) -> None:
-    move = "CREATE FUNCTION move() RETURNS bigint LANGUAGE sql AS $$ SELECT nextval('users_id_seq') $$"
-    project = project_with(bake, move)
+@pytest.mark.parametrize(
+    ("made", "move"),
+    [
+        (
+            "CREATE FUNCTION move() RETURNS bigint LANGUAGE sql AS $$ SELECT nextval('users_id_seq') $$",
+            "SELECT move()",
+        ),
+        (
+            "CREATE TABLE copies (id int);"
+            " CREATE RULE move AS ON INSERT TO users DO INSTEAD INSERT INTO copies VALUES (NEW.id)",
+            "INSERT INTO users (name) VALUES ('x')",
+        ),
+    ],
+    ids=["function", "rule"],
+)
+def test_ids_restart_where_a_function_or_a_rule_moves_them(bake: Bake, url: str, made: str, move: str) -> None:
+    project = project_with(bake, made)
     path = write_test(
         project,
-        """
+        f"""
 def test_begins():
     session.scalar(text("SELECT 1"))  # after a first test, and a first connection, all are looked at
 
 def test_moves():
-    assert session.scalar(text("SELECT move()")) == 1
+    session.execute(text({move!r}))
     session.commit()
+
+def test_begins_with_1():
+    assert session.scalar(text("SELECT nextval('users_id_seq')")) == 1
+""",
+    )
+
+    assert "3 passed" in suite(project, url, path)
+
+
+@pytest.mark.parametrize("server", ["postgresql"])
+def test_ids_restart_when_another_role_has_moved_them(bake: Bake, role_url: str) -> None:
+    project = project_with(bake, "CREATE TABLE others (id serial)")
+    administrator = make_url(ADMINISTRATORS["postgresql"]).render_as_string(hide_password=False)
+    path = write_test(
+        project,
+        f"""
+from sqlalchemy import make_url
+
+KEPT = create_engine(make_url({administrator!r}).set(database=engine.url.database))
+
+def write():
+    session.execute(text("INSERT INTO others DEFAULT VALUES"))
+    session.commit()
+
+def test_begins():
+    KEPT.connect().close()
+    write()
+
+def test_waits():
+    write()
+
+def test_moves():
+    with KEPT.begin() as connection:
+        connection.execute(text("SELECT setval('users_id_seq', 50)"))
 
 def test_begins_with_1():
     assert User(name="Ada", email="ada@example.com").save().id == 1
 """,
     )
 
-    assert "3 passed" in suite(project, url, path)
+    assert "4 passed" in suite(project, role_url, path)
 
 
 @pytest.mark.parametrize("server", ["postgresql"])
