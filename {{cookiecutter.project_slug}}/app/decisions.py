@@ -50,7 +50,7 @@ def awaits_response() -> bool:
 
 
 def is_decided_elsewhere(current: Session | None) -> bool:
-    """Return whether a response, or a `with transaction():`, is still to decide about the session of the current scope."""
+    """Return whether a response, or a `with transaction():`, is still to decide about a session, or one that is yet to come."""
     return awaits_response() or (current is not None and "block" in current.info)
 
 

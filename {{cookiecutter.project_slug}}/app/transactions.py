@@ -102,8 +102,7 @@ def _decide(current: Session | None, response: Response, decision: Decision) -> 
     except BaseException:
         current.rollback()
         raise
-    if "callbacks" in current.info:
-        run_callbacks(current)
+    run_callbacks(current)
 
 
 def _check_headers(response: Response) -> None:

@@ -31,7 +31,7 @@ class Attempt:
     follows: BaseException | None = None
     """The conflict that the one before has lost."""
     others: int = 0
-    """The transactions it has begun that are not those of its own session."""
+    """The transactions that were begun in it, and in those before it, and are not of its own session."""
     lost_in: dict[str, Any] | None = None
     """What is known of the transaction in which it has lost a conflict, perhaps one that the app has swallowed."""
     committed: bool = False
@@ -76,7 +76,7 @@ def lock_first(connection: Connection, lost: BaseException | None) -> None:
 
 
 def _count_transaction(_connection: PoolProxiedConnection) -> None:
-    """Count the transactions that a repeated request begins; `_lock_first` takes off those of its own session."""
+    """Count the transactions that a repeated request begins; `_take_turn` takes off those of its own session."""
     if (attempt := current_attempt()) and attempt.number > 1:
         attempt.others += 1
 
@@ -85,7 +85,7 @@ if engine.name != "sqlite":  # where a repeated request begins IMMEDIATE
     before_transaction(engine, "do_begin", _count_transaction)
 
     @event.listens_for(session_factory, "after_begin")
-    def _lock_first(begun: Session, transaction: SessionTransaction, connection: Connection) -> None:
+    def _take_turn(begun: Session, transaction: SessionTransaction, connection: Connection) -> None:
         """Lock at once, from the third attempt of a request on, what it has lost before.
 
         Not in a request that also uses other connections: they would wait for its lock.

@@ -42,9 +42,9 @@ STATE = re.compile(
 
 
 @lru_cache
-def leaves_state(statement: str) -> bool:
-    """Return whether a connection is not as a new one after a statement."""
-    return STATE.search(statement) is not None
+def matches(pattern: re.Pattern[str], statement: str) -> bool:
+    """Return whether a pattern is found in a statement: the same ones are sent in each test."""
+    return pattern.search(statement) is not None
 
 
 class UnusableDatabaseError(Exception):
@@ -102,7 +102,7 @@ class Database:
 
     def _note_state(self, _cursor: object, statement: str, *_: object) -> None:
         """Note that a connection is no longer as a new one: it goes back to the pool as it is."""
-        self.has_state = self.has_state or leaves_state(statement)
+        self.has_state = self.has_state or matches(STATE, statement)
 
     def _note_handing_out(self, method: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Return a method that notes the same when somebody else than SQLAlchemy calls it."""

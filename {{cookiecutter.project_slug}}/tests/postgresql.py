@@ -3,12 +3,12 @@
 import re
 import time
 from contextlib import suppress
-from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
 from sqlalchemy.exc import DBAPIError
 
+from tests.database import matches
 from tests.servers import Server
 
 MARK = "made by the tests, which may drop it"
@@ -185,12 +185,6 @@ END $$
 """
 
 
-@lru_cache
-def moves_sequence(statement: str) -> bool:
-    """Return whether a statement itself may move a sequence."""
-    return MOVES_SEQUENCE.search(statement) is not None
-
-
 class PostgreSQL(Server):
     """A database whose own functions note where rows are inserted and whether there was DDL, and empty its tables."""
 
@@ -198,6 +192,7 @@ class PostgreSQL(Server):
     package = "psycopg[binary]"
     home = "postgres"
     thorough = True
+    """Whether the next restore has to look at all sequences."""
 
     def exists(self, name: str) -> bool:
         """Return whether there is a database."""
@@ -279,7 +274,7 @@ class PostgreSQL(Server):
     def _note_state(self, cursor: object, statement: str, *more: object) -> None:
         """Note also who moves a sequence."""
         super()._note_state(cursor, statement, *more)
-        self.thorough = self.thorough or moves_sequence(statement)
+        self.thorough = self.thorough or matches(MOVES_SEQUENCE, statement)
 
     def disconnect(self) -> None:
         """End the connections that use the database, also those that the app has not given back."""

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from app.db import engine, session_factory
 from tests import DATABASE
-from tests.database import leaves_state
+from tests.database import STATE, matches
 from tests.things import Thing
 
 
@@ -78,7 +78,7 @@ def test_a_connection_of_the_driver_that_a_test_had_is_not_used_again() -> None:
     ],
 )
 def test_a_statement_that_a_connection_remembers_is_noted(statement: str) -> None:
-    assert leaves_state(statement)
+    assert matches(STATE, statement)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_statement_that_a_connection_remembers_is_noted(statement: str) -> Non
     ],
 )
 def test_other_statements_let_the_connection_be_used_again(statement: str) -> None:
-    assert not leaves_state(statement)
+    assert not matches(STATE, statement)
 
 
 def test_ids_start_at_one(things: None, session: scoped_session[Session]) -> None:
