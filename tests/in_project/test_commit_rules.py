@@ -1,6 +1,7 @@
 """Which answer commits, in Flask's real order of events; and what a failed commit takes back."""
 
 import pickle
+from contextlib import suppress
 from uuid import uuid4
 
 import pytest
@@ -21,8 +22,9 @@ from flask import (
 )
 from flask import session as client_session
 from flask.sessions import SecureCookieSessionInterface, SessionInterface, SessionMixin
-from sqlalchemy import event, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import event, inspect, select, update
+from sqlalchemy.exc import IntegrityError, InvalidRequestError
+from sqlalchemy.orm import Session
 from tests.test_conflicts import conflict
 from tests.things import Part, Thing
 from werkzeug.datastructures import CallbackDict
@@ -496,14 +498,15 @@ class Unsendable(Response):
 @pytest.mark.parametrize(
     "response",
     [
-        lambda: Response(headers={"Content-Disposition": "attachment; filename=日本.pdf"}),
-        lambda: Response(headers={"Content-Location": "http://[::"}),
-        lambda: Response(status="200 日"),
+        lambda: Response("box", headers={"Content-Disposition": "attachment; filename=日本.pdf"}),
+        lambda: Response("box", headers={"Content-Location": "http://[::"}),
+        lambda: Response("box", headers={"content-location": "http://[::"}),
+        lambda: Response("box", status="200 日"),
         lambda: Response([1, 2]),
         lambda: Response([1, 2], headers={"Access-Control-Expose-Headers": "Content-Length"}),
         lambda: Unsendable("box"),
     ],
-    ids=["header", "location", "status", "body", "body of unknown length", "its own way"],
+    ids=["header", "location", "location in small letters", "status", "body", "body of unknown length", "its own way"],
 )
 def test_an_answer_that_cannot_be_sent_commits_nothing(app, client, response) -> None:
     @app.post("/")
@@ -584,3 +587,118 @@ def test_an_error_before_the_request_is_dispatched_is_rolled_back(app, client) -
 
     assert client.get("/box").status_code == 500
     assert saved() == []
+
+
+@pytest.mark.parametrize("end", ["rollback", "close"])
+def test_a_transaction_that_the_view_has_ended_by_hand_is_no_success(app, client, end) -> None:
+    @app.post("/")
+    def view():
+        Thing(name="box").save()
+        getattr(session.connection(), end)()
+        return ""
+
+    app.testing = False
+    assert client.post("/").status_code == 500
+    assert saved() == []
+
+
+def test_a_view_that_has_only_read_may_end_its_transaction_by_hand(app, client) -> None:
+    @app.get("/read")
+    def view():
+        session.scalars(select(Thing)).all()
+        session.connection().rollback()
+        return ""
+
+    assert client.get("/read").status_code == 200
+
+
+def test_a_flush_that_has_failed_before_any_statement_is_no_success(app, client) -> None:
+    @app.post("/")
+    def view():
+        session.add(Thing(name="box"))
+        with suppress(LookupError):
+            session.flush()
+        return ""
+
+    def fail(*_):
+        raise LookupError
+
+    event.listen(Thing, "before_insert", fail)
+    app.testing = False
+    try:
+        assert client.post("/").status_code == 500
+    finally:
+        event.remove(Thing, "before_insert", fail)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_listener_hears_of_each_commit(app, client, method) -> None:
+    heard = []
+
+    @app.route("/things", methods=["GET", "POST"])
+    def view():
+        if request.method == "POST":
+            Thing(name="box").save()
+        return str(len(session.scalars(select(Thing)).all()))
+
+    def listen(committed):
+        with pytest.raises(InvalidRequestError, match="committed"):
+            committed.execute(select(1))
+        heard.append(committed)
+
+    event.listen(session_factory, "after_commit", listen)
+    try:
+        assert client.open("/things", method=method).status_code == 200
+    finally:
+        event.remove(session_factory, "after_commit", listen)
+    assert len(heard) == 1
+
+
+def test_a_deleted_object_is_detached_by_the_commit(app, client) -> None:
+    things = []
+    states = []
+
+    @app.post("/")
+    def view():
+        things.append(Thing(name="box").save())
+        things[0].delete()
+        states.append(inspect(things[0]).detached)
+        return ""
+
+    @app.teardown_request
+    def look(_error):
+        states.append(inspect(things[0]).detached)
+
+    client.post("/")
+    assert states == [False, True]
+
+
+@pytest.mark.parametrize("of", ["class", "session"])
+def test_a_commit_of_the_apps_own_is_called(app, client, monkeypatch, of) -> None:
+    @app.post("/")
+    def view():
+        Thing(name="box").save()
+        monkeypatch.setattr(Session if of == "class" else session(), "commit", fail)
+        return ""
+
+    def fail(*_):
+        raise LookupError
+
+    app.testing = False
+    assert client.post("/").status_code == 500
+    assert saved() == []
+
+
+def test_what_was_written_is_read_again_after_the_commit(app, client) -> None:
+    @app.post("/")
+    def view():
+        thing = Thing(name="box").save()
+
+        def body():
+            with session_factory.begin() as other:
+                other.execute(update(Thing).values(name="crate"))
+            yield thing.name
+
+        return Response(body())
+
+    assert client.post("/").text == "crate"

@@ -17,7 +17,7 @@ from app.transactions import on_commit, transaction
 from flask import Response, got_request_exception, redirect, send_file
 from flask.sessions import SecureCookieSessionInterface, SessionInterface, SessionMixin
 from rules.conftest import Thing, kill, names
-from sqlalchemy import event, func, inspect, select, text
+from sqlalchemy import event, func, insert, inspect, select, text
 from sqlalchemy.exc import OperationalError, ResourceClosedError
 
 
@@ -491,6 +491,31 @@ def test_a_transaction_in_two_phases_may_be_used_by_hand() -> None:
         transaction_in_two_phases.commit()
 
     assert names() == ["box"]
+
+
+@pytest.mark.skipif(engine.dialect.name not in ("mysql", "mariadb"), reason="PostgreSQL has to be told to allow it")
+def test_a_session_in_two_phases_commits_in_both(app, client) -> None:
+    phases: list[str] = []
+
+    @app.post("/rule")
+    def view():
+        session().twophase = True
+        session.execute(insert(Thing).values(name="two"))
+        return ""
+
+    listeners = {
+        "prepare_twophase": lambda _connection, _xid: phases.append("prepare"),
+        "commit_twophase": lambda _connection, _xid, is_prepared: phases.append(f"commit {is_prepared}"),
+    }
+    for name, listener in listeners.items():
+        event.listen(engine, name, listener)
+    try:
+        assert client.post("/rule").status_code == 200
+    finally:
+        for name, listener in listeners.items():
+            event.remove(engine, name, listener)
+    assert phases == ["prepare", "commit True"]
+    assert names() == ["two"]
 
 
 @pytest.mark.parametrize("where", ["hook", "client's session"])

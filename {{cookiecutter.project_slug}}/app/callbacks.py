@@ -12,10 +12,10 @@ from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
+from app.commits import end_reading
 from app.db import session, session_factory
 from app.decisions import is_decided_elsewhere
 from app.engines import connections_of
-from app.reading import end_reading
 from app.streams import own_session
 from app.uncommitted import notes_of
 
@@ -78,12 +78,6 @@ def _call(callback: Callable[[], object]) -> None:
             (app.ensure_sync(callback) if app is not None else callback)()
     except (Exception, asyncio.CancelledError):
         logger.exception("a callback of on_commit failed: %r", callback)
-
-
-@event.listens_for(session_factory, "after_commit", insert=True)  # whatever other listeners raise
-def _note_commit(committed: Session) -> None:
-    """Note which transaction, or which savepoint, was committed: SQLAlchemy tells both by this event."""
-    committed.info["committed"] = committed.get_nested_transaction() or committed.get_transaction()
 
 
 @event.listens_for(session_factory, "after_transaction_end")

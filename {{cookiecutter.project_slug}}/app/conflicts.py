@@ -8,13 +8,11 @@ from typing import Any
 from flask import Flask
 from sqlalchemy import Connection, ExceptionContext, PoolProxiedConnection, event
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
-from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
 from app.bodies import RecordedBody
 from app.contexts import before_exceptions
-from app.db import engine, session, session_factory
-from app.engines import before_transaction, connections_of
+from app.db import engine, session
 from app.logs import reason
 from app.turns import Attempt, current_attempt, pause
 
@@ -122,8 +120,8 @@ def _note_error(context: ExceptionContext) -> None:
             current.info["block"] = known
 
 
-def _refuse_to_commit_nothing(connection: PoolProxiedConnection) -> None:
-    """Raise what has ended the transaction, if the app went on after it: the database would not say that nothing is left.
+def _commit(connection: PoolProxiedConnection) -> None:
+    """Commit a transaction; raise what has ended it, if the app went on after that: the database would not say so.
 
     PostgreSQL answers the COMMIT of a failed transaction with a ROLLBACK; SQLite and MariaDB commit what came after it.
 
@@ -134,6 +132,7 @@ def _refuse_to_commit_nothing(connection: PoolProxiedConnection) -> None:
     if known.get("ended") or aborted:
         connection.rollback()  # SQLAlchemy takes the transaction for ended
         raise known.get("failed") or PendingRollbackError("What the driver was told directly has failed.")
+    _commit_by_driver(connection)
 
 
 def _forget_conflict(connection: Connection, name: str) -> None:
@@ -150,22 +149,9 @@ def _release(connection: Connection, name: str) -> None:
         _release_savepoint(connection, name)
 
 
-before_transaction(engine, "do_commit", _refuse_to_commit_nothing)
+_commit_by_driver = engine.dialect.do_commit
 _roll_back_to_savepoint = engine.dialect.do_rollback_to_savepoint
 _release_savepoint = engine.dialect.do_release_savepoint
-setattr(engine.dialect, "do_rollback_to_savepoint", _forget_conflict)  # noqa: B010 (methods)
+setattr(engine.dialect, "do_commit", _commit)  # noqa: B010 (methods)
+setattr(engine.dialect, "do_rollback_to_savepoint", _forget_conflict)  # noqa: B010
 setattr(engine.dialect, "do_release_savepoint", _release)  # noqa: B010
-
-
-@event.listens_for(session_factory, "after_commit", insert=True)  # whatever other listeners raise
-def _note_commit(committed: Session) -> None:
-    """Note that a request has committed through `session`: another run would do the same work twice."""
-    transaction = committed.get_transaction()
-    # Whatever it sent: a SELECT may call a function that writes.
-    if transaction is None or not connections_of(transaction) or committed.in_nested_transaction():
-        return
-    attempt = current_attempt()
-    if attempt is not None and session.existing() is committed:
-        while attempt is not None:
-            attempt.committed = True
-            attempt = attempt.around

@@ -18,6 +18,17 @@ _app_context: ContextVar[Any] = vars(flask.globals)["_cv_app"]
 _request_context: ContextVar[Any] = vars(flask.globals).get("_cv_request", _app_context)
 
 
+def _request_context_of_3_2() -> Any:
+    """Return the application context if it carries a request."""
+    return _app_context.get(None) if has_request_context() else None
+
+
+request_context: Callable[[], Any] = (
+    _request_context_of_3_2 if _request_context is _app_context else partial(_request_context.get, None)
+)
+"""Return the context of the current request; None outside requests. No function of its own, it is asked so often."""
+
+
 def current_context() -> Any:
     """Return the innermost context, of a request or of an application; None outside both."""
     app_context, request_context = _app_context.get(None), _request_context.get(None)
@@ -38,12 +49,6 @@ def _is_over(context: Any) -> bool:
 def app_of_context() -> Flask | None:
     """Return the application of the innermost context, also of one that has ended; None if there was none."""
     return getattr(_app_context.get(None), "app", None)
-
-
-def request_context() -> Any:
-    """Return the context of the current request; None outside requests."""
-    context = _request_context.get(None)
-    return context if _request_context is not _app_context or has_request_context() else None
 
 
 def in_request() -> bool:

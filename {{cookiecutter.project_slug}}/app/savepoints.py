@@ -36,7 +36,7 @@ def flush_alone(session: Session, instance: object, change: Callable[[], object]
 
     :raises sqlalchemy.exc.DBAPIError: the error of the database, as it came.
     """
-    unsaved = [_Unsaved(session, other, but=instance) for other in _changed(session) if other is not instance]
+    unsaved = [] if session._is_clean() else _unsaved_others(session, instance)
     callbacks = [*session.info.get("callbacks", ())]  # without those of listeners to this flush
     opened = None if _has_done_nothing(session) else open_savepoint(session)
     try:
@@ -93,9 +93,10 @@ def _has_done_nothing(session: Session) -> bool:
     return not by_hand and not connections_of(transaction)
 
 
-def _changed(session: Session) -> list[object]:
-    """Return the objects whose changes are not flushed."""
-    return [] if session._is_clean() else [*session.new, *session.dirty, *session.deleted]
+def _unsaved_others(session: Session, instance: object) -> list["_Unsaved"]:
+    """Return the changes that are not flushed, but for those of `instance`."""
+    changed = [*session.new, *session.dirty, *session.deleted]
+    return [_Unsaved(session, other, but=instance) for other in changed if other is not instance]
 
 
 def _save_again(unsaved: list["_Unsaved"]) -> None:

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable
 from functools import partial, wraps
 from itertools import chain
+from operator import itemgetter
 from typing import Any, ParamSpec, TypeVar
 from weakref import ref
 
@@ -26,6 +27,7 @@ from werkzeug.exceptions import InternalServerError
 from app import conflicts
 from app.blocks import transaction
 from app.callbacks import on_commit, run_callbacks
+from app.commits import commit
 from app.contexts import (
     around_dispatch,
     around_unhandled,
@@ -36,7 +38,6 @@ from app.contexts import (
 )
 from app.db import session
 from app.decisions import Decision, current_decision, note_unhandled, open_decision, request_decision, set_rollback
-from app.reading import end_reading
 from app.scopes import Stream, current_scope
 from app.streams import keep_session
 from app.turns import current_attempt
@@ -96,19 +97,24 @@ def _decide(current: Session | None, response: Response, decision: Decision) -> 
         return
     logger.debug("commit")
     try:
-        if not end_reading(current):
-            _check_headers(response)
-            current.commit()
+        commit(current, partial(_check_headers, response))
     except BaseException:
         current.rollback()
         raise
-    run_callbacks(current)
+    if "callbacks" in current.info:
+        run_callbacks(current)
 
 
 def _check_headers(response: Response) -> None:
     """Raise what sending the headers would raise, after the commit: they are latin-1, and `Location` is a URL."""
-    headers = response.get_wsgi_headers(request.environ if request else {})
-    "".join((response.status, *chain(*headers))).encode("latin-1")
+    headers = [*response.headers]
+    sent = "".join((response.status, *chain(*headers)))
+    has_length = "Content-Length" in map(itemgetter(0), headers)
+    as_usual = getattr(response.get_wsgi_headers, "__func__", None) is Response.get_wsgi_headers
+    # To make them costs as much as the rest of a decision: only where that may change them, or fail.
+    if not (as_usual and has_length and sent.isascii() and "location" not in sent.lower()):
+        headers = [*response.get_wsgi_headers(request.environ if request else {})]
+        "".join((response.status, *chain(*headers))).encode("latin-1")
 
 
 def _reason_to_roll_back(response: Response, decision: Decision) -> str | None:
