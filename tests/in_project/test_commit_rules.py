@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 from app import transactions
-from app.db import engine, session, session_factory
-from app.transactions import session_commit, set_rollback
+from app.db import AppSession, engine, session, session_factory
+from app.transactions import on_commit, session_commit, set_rollback
 from flask import (
     Blueprint,
     Flask,
@@ -15,6 +15,7 @@ from flask import (
     abort,
     after_this_request,
     flash,
+    g,
     get_flashed_messages,
     redirect,
     request,
@@ -22,7 +23,7 @@ from flask import (
 )
 from flask import session as client_session
 from flask.sessions import SecureCookieSessionInterface, SessionInterface, SessionMixin
-from sqlalchemy import event, inspect, select, update
+from sqlalchemy import create_engine, event, insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.orm import Session
 from tests.test_conflicts import conflict
@@ -495,6 +496,13 @@ class Unsendable(Response):
         raise LookupError
 
 
+def with_headers(headers) -> Response:
+    """Return a response whose headers were set past those who look at them."""
+    response = Response("box")
+    response.headers = headers
+    return response
+
+
 @pytest.mark.parametrize(
     "response",
     [
@@ -502,11 +510,21 @@ class Unsendable(Response):
         lambda: Response("box", headers={"Content-Location": "http://[::"}),
         lambda: Response("box", headers={"content-location": "http://[::"}),
         lambda: Response("box", status="200 日"),
+        lambda: with_headers([("X-Box", "a\nb"), ("Content-Length", "3")]),
         lambda: Response([1, 2]),
         lambda: Response([1, 2], headers={"Access-Control-Expose-Headers": "Content-Length"}),
         lambda: Unsendable("box"),
     ],
-    ids=["header", "location", "location in small letters", "status", "body", "body of unknown length", "its own way"],
+    ids=[
+        "header",
+        "location",
+        "location in small letters",
+        "status",
+        "line",
+        "body",
+        "body of unknown length",
+        "its own way",
+    ],
 )
 def test_an_answer_that_cannot_be_sent_commits_nothing(app, client, response) -> None:
     @app.post("/")
@@ -517,6 +535,26 @@ def test_an_answer_that_cannot_be_sent_commits_nothing(app, client, response) ->
     app.testing = False
     assert client.post("/").status_code == 500
     assert saved() == []
+
+
+def test_it_commits_nothing_in_another_database_either(app, client, tmp_path) -> None:
+    another = create_engine(f"sqlite:///{tmp_path}/another.sqlite3")
+    Thing.metadata.create_all(another)
+
+    @app.post("/")
+    def view():
+        Thing(name="box").save()
+        return Unsendable("box")
+
+    app.testing = False
+    session_factory.configure(bind=another)
+    try:
+        assert client.post("/").status_code == 500
+    finally:
+        session_factory.configure(bind=engine)
+    with another.connect() as connection:
+        assert connection.execute(select(Thing)).all() == []
+    another.dispose()
 
 
 class Absolute(Response):
@@ -575,6 +613,24 @@ def test_a_transaction_from_outside_is_not_ended(app, client) -> None:
         assert outside.is_active
 
 
+@pytest.mark.parametrize("writer", ["nobody", "the request", "the lender"])
+def test_a_connection_that_is_lent_is_not_committed(app, client, writer) -> None:
+    write = insert(Thing).values(name="lent")
+
+    @app.post("/")
+    def view():
+        session.execute(write if writer == "the request" else select(Thing), bind_arguments={"bind": lender})
+        return ""
+
+    with engine.connect() as lender, lender.begin() as lent:
+        if writer == "the lender":
+            lender.execute(write)
+        assert client.post("/").status_code == 200
+        assert lent.is_active
+        lent.rollback()
+    assert saved() == []
+
+
 def test_an_error_before_the_request_is_dispatched_is_rolled_back(app, client) -> None:
     class Failing(BaseConverter):
         def to_python(self, value):
@@ -631,15 +687,13 @@ def test_a_flush_that_has_failed_before_any_statement_is_no_success(app, client)
         event.remove(Thing, "before_insert", fail)
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_listener_hears_of_each_commit(app, client, method) -> None:
+def test_a_listener_hears_of_the_commit_of_a_request_that_writes(app, client) -> None:
     heard = []
 
-    @app.route("/things", methods=["GET", "POST"])
+    @app.post("/")
     def view():
-        if request.method == "POST":
-            Thing(name="box").save()
-        return str(len(session.scalars(select(Thing)).all()))
+        Thing(name="box").save()
+        return ""
 
     def listen(committed):
         with pytest.raises(InvalidRequestError, match="committed"):
@@ -648,10 +702,74 @@ def test_a_listener_hears_of_each_commit(app, client, method) -> None:
 
     event.listen(session_factory, "after_commit", listen)
     try:
-        assert client.open("/things", method=method).status_code == 200
+        assert client.post("/").status_code == 200
     finally:
         event.remove(session_factory, "after_commit", listen)
     assert len(heard) == 1
+
+
+def test_a_listener_to_a_session_of_the_apps_own_making_hears_of_its_commit(app, client) -> None:
+    heard = []
+
+    class Own(AppSession):
+        """A session with one listener."""
+
+    event.listen(Own, "after_commit", heard.append)
+
+    @app.post("/")
+    def view():
+        session.registry.set(Own(engine))
+        Thing(name="box").save()
+        return ""
+
+    assert client.post("/").status_code == 200
+    assert len(heard) == 1
+
+
+@pytest.mark.parametrize("name", ["commit", "checkin"])
+def test_what_is_asked_for_while_the_commit_goes_on_is_called(app, client, name) -> None:
+    called = []
+    target = engine if name == "commit" else engine.pool
+
+    @app.post("/")
+    def view():
+        Thing(name="box").save()
+        return ""
+
+    def ask(*_):
+        if not called:
+            called.append("asked")
+            on_commit(lambda: called.append("called"))
+
+    event.listen(target, name, ask)
+    try:
+        assert client.post("/").status_code == 200
+    finally:
+        event.remove(target, name, ask)
+    assert called == ["asked", "called"]
+
+
+def test_who_listens_to_the_end_of_a_transaction_reads_what_is_there(app, client) -> None:
+    read = []
+
+    @app.post("/")
+    def view():
+        thing = Thing(name="box").save()
+        session.execute(text("UPDATE things SET name = 'crate'"))
+        g.thing = thing
+        return ""
+
+    def listen(_session, _transaction):
+        if "thing" in g and not read:
+            read.append("before")
+            read.append(g.thing.name)
+
+    event.listen(session_factory, "after_transaction_end", listen)
+    try:
+        client.post("/")
+    finally:
+        event.remove(session_factory, "after_transaction_end", listen)
+    assert read == ["before", "crate"]
 
 
 def test_a_deleted_object_is_detached_by_the_commit(app, client) -> None:

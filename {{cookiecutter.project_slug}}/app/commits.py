@@ -22,46 +22,51 @@ def commit(current: Session, check: Callable[[], object]) -> None:
     has_written = transaction is None or any(map(writes_of, connections_of(transaction)))
     if has_written:
         check()
-    if transaction is None or (has_written and transaction._deleted):  # those it detaches
+    if transaction is None or (has_written and _has_followers(current, transaction)):
         current.commit()
     else:
         _end_plainly(current, transaction, has_written)
 
 
 def end_reading(current: Session) -> None:
-    """Commit a session that has only read: its connection is free then."""
+    """Commit a session that has only read: its connection is free then. `after_commit` is not sent for that."""
     transaction = _plain_transaction(current)
     if transaction is not None and not any(map(writes_of, connections_of(transaction))):
         _end_plainly(current, transaction, has_written=False)
 
 
 def _plain_transaction(current: Session) -> SessionTransaction | None:
-    """Return the transaction of a session if nothing happens at its commit but the COMMIT.
+    """Return the transaction of a session if nothing happens at its commit before the COMMIT.
 
-    The session's own way takes longer, on a server as long as the COMMIT. It is needed for what is not flushed, for
-    callbacks and listeners, and for what is not ours to commit.
+    The session's own way takes longer, on a server as long as the COMMIT. It is needed for what is not flushed, and for
+    callbacks and listeners.
     """
-    transaction, listeners = current.get_transaction(), current.dispatch
+    transaction = current.get_transaction()
     if transaction is None or not transaction.is_active or current.in_nested_transaction():
         return None
-    if not current._is_clean() or "callbacks" in current.info:
+    if not current._is_clean() or "callbacks" in current.info or current.dispatch.before_commit:
         return None
-    if listeners.before_commit or len(listeners.after_commit) > 1:  # `_note_commit` is one
-        return None
-    overridden = getattr(current.commit, "__func__", None) is not _commit
-    return None if overridden or current.twophase or current.bind is not engine else transaction
+    return transaction if current.bind is engine else None  # what is written elsewhere is not noted
+
+
+def _has_followers(current: Session, transaction: SessionTransaction) -> bool:
+    """Return whether anything but `_note_commit` follows the COMMIT: deleted objects are detached, others listen."""
+    is_ours = type(current) is session_factory.class_ and len(current.dispatch.after_commit) == 1
+    is_usual = getattr(current.commit, "__func__", None) is _commit and not current.twophase
+    return not (is_ours and is_usual) or bool(transaction._deleted)
 
 
 def _end_plainly(current: Session, transaction: SessionTransaction, has_written: bool) -> None:
     """End a transaction with the COMMIT of its connections, which is noted for its request."""
-    for _, of_connection, *_ in set(transaction._connections.values()):
-        if has_written or of_connection.is_active:  # to have ended it by hand is an error, unless nothing is lost
-            of_connection.commit()
+    for connection, of_connection, is_own, _ in set(transaction._connections.values()):
+        if is_own:  # one that was ended by hand is an error, unless all that was done is what a read has begun after it
+            (of_connection if has_written else connection).commit()
+    current.info["committed"] = transaction
     if has_written:
         _note_for_request()
-    transaction.close()
     if current.expire_on_commit:
-        current.expire_all()  # a stream or a teardown may use the objects in another transaction
+        current.expire_all()  # a listener, a stream or a teardown may use the objects in another transaction
+    transaction.close()
 
 
 @event.listens_for(session_factory, "after_commit", insert=True)  # whatever other listeners raise

@@ -22,6 +22,7 @@ from weakref import ref
 
 from flask import Flask, Response, current_app, request
 from sqlalchemy.orm import Session
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import InternalServerError
 
 from app import conflicts
@@ -45,6 +46,8 @@ from app.uncommitted import report_uncommitted
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_get_headers = Response.get_wsgi_headers
 
 logger = logging.getLogger(__package__)  # that of the application, without the way through `current_app`
 
@@ -107,14 +110,22 @@ def _decide(current: Session | None, response: Response, decision: Decision) -> 
 
 def _check_headers(response: Response) -> None:
     """Raise what sending the headers would raise, after the commit: they are latin-1, and `Location` is a URL."""
+    if _has_plain_headers(response):
+        return  # to make them costs as much as the rest of a decision
+    headers = response.get_wsgi_headers(request.environ if request else {})
+    "".join((response.status, *chain(*headers))).encode("latin-1")
+
+
+def _has_plain_headers(response: Response) -> bool:
+    """Return whether the headers of a response are sent as they are."""
+    if (
+        type(response.headers) is not Headers
+        or getattr(response.get_wsgi_headers, "__func__", None) is not _get_headers
+    ):
+        return False
     headers = [*response.headers]
     sent = "".join((response.status, *chain(*headers)))
-    has_length = "Content-Length" in map(itemgetter(0), headers)
-    as_usual = getattr(response.get_wsgi_headers, "__func__", None) is Response.get_wsgi_headers
-    # To make them costs as much as the rest of a decision: only where that may change them, or fail.
-    if not (as_usual and has_length and sent.isascii() and "location" not in sent.lower()):
-        headers = [*response.get_wsgi_headers(request.environ if request else {})]
-        "".join((response.status, *chain(*headers))).encode("latin-1")
+    return sent.isascii() and "location" not in sent.lower() and "Content-Length" in map(itemgetter(0), headers)
 
 
 def _reason_to_roll_back(response: Response, decision: Decision) -> str | None:
