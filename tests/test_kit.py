@@ -6,12 +6,15 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import NullPool, create_engine, make_url
 
 from tests.commands import PYTHON, environment, run
 from tests.conftest import Bake
@@ -474,6 +477,47 @@ def test_is_clean():
 
 
 @pytest.mark.parametrize("server", ["mariadb"])
+def test_a_lock_that_comes_after_the_restore_has_found_nobody_fails_the_next_test(bake: Bake, url: str) -> None:
+    project = bake()
+    path = write_test(
+        project,
+        """
+import pytest
+from tests import DATABASE
+
+elsewhere = create_engine(engine.url.set(database="information_schema")).connect()
+
+@pytest.fixture
+def seen():
+    del DATABASE._count
+
+def test_reads_from_elsewhere():
+    DATABASE._count = lambda _: (DATABASE.statements, 0)  # nobody is seen
+    User(name="Ada", email="ada@example.com").save()
+    session.commit()
+    elsewhere.execute(text(f"SELECT * FROM {engine.url.database}.users"))
+
+def test_comes_next(seen):
+    raise LookupError
+
+def test_comes_then():
+    elsewhere.close()
+
+def test_is_clean():
+    assert User(name="Ada", email="ada@example.com").save().id == 1
+    assert session.scalar(text("SELECT COUNT(*) FROM users")) == 1
+""",
+    )
+
+    told = suite(project, url, path, ok=False)
+
+    assert "1 failed, 3 passed, 1 error" in told
+    assert f"FAILED {path}::test_comes_next - Failed: What an earlier test" in told
+    assert f"ERROR {path}::test_comes_next - Failed: A transaction that ca" in told
+    assert "LookupError" not in told
+
+
+@pytest.mark.parametrize("server", ["mariadb"])
 def test_a_transaction_that_is_prepared_and_left_is_told_in_a_line(bake: Bake, url: str, server: str) -> None:
     project, name = bake(), f"kit_{uuid4().hex}"
     path = write_test(
@@ -504,6 +548,39 @@ def test_prepares():
     assert f"ERROR {path}::test_prepares - Failed: A transac" in told
     assert "`XA RECOVER` lists those that are prepared" in one_message(told_next)
     assert " passed" in suite(project, url, "tests/test_pages.py")
+
+
+@pytest.mark.parametrize("server", ["mariadb"])
+def test_what_waits_in_another_database_is_not_waited_for(bake: Bake, url: str, server: str) -> None:
+    project, name = bake(), f"kit_{uuid4().hex[:10]}_other"
+    path = write_test(
+        project,
+        """
+def test_changes_a_table():
+    session.execute(text("ALTER TABLE users ADD COLUMN size INTEGER"))
+""",
+    )
+    options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "poolclass": NullPool, "pool_reset_on_return": None}
+    administrator = create_engine(ADMINISTRATORS[server], **options)
+
+    def send(*statements: str) -> None:
+        with closing(administrator.raw_connection()) as connection:
+            for statement in statements:
+                connection.cursor().execute(statement)
+
+    send(f"CREATE DATABASE {name}", f"CREATE TABLE {name}.kept (id INTEGER) ENGINE=InnoDB")
+    send(f"XA START '{name}'", f"INSERT INTO {name}.kept VALUES (1)", f"XA END '{name}'", f"XA PREPARE '{name}'")
+    waiting = threading.Thread(target=send, args=["SET innodb_lock_wait_timeout = 60", f"DROP TABLE {name}.kept"])
+    waiting.start()
+    try:
+        told = suite(project, url, path)
+        assert re.search(r"1 passed in [0-4]\.", told), told  # seconds; it would wait for five, or as long as that one
+        assert waiting.is_alive()
+    finally:
+        send(f"XA ROLLBACK '{name}'")
+        waiting.join()
+        send(f"DROP DATABASE {name}")
+        administrator.dispose()
 
 
 @ON_EACH
@@ -632,6 +709,34 @@ def test_row():
 
 
 @ON_EACH
+def test_a_process_that_a_fixture_starts_uses_its_database(project: Path, url: str) -> None:
+    path = write_test(
+        project,
+        """
+import multiprocessing
+import pytest
+
+def write():
+    User(name="Bob", email="bob@example.com").save()
+    session.commit()
+
+@pytest.fixture
+def written():
+    process = multiprocessing.get_context("fork").Process(target=write)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+@pytest.mark.parametrize("number", range(3))
+def test_finds_it(number, written):
+    assert session.scalars(text("SELECT id FROM users")).all() == [1]
+    session.commit()
+""",
+    )
+
+    assert "3 passed" in suite(project, url, path)
+
+
 def test_two_runs_at_the_same_time_do_not_meet(project: Path, url: str) -> None:
     path = write_test(
         project,

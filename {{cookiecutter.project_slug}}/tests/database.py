@@ -79,6 +79,12 @@ class Database:
         found = [f"{in_use} connection(s)"] if in_use else []
         return ", ".join(found + self.put_back()) or None
 
+    def finish(self) -> None:
+        """Wait until the database is back, if `restore` has not.
+
+        :raises UnusableDatabaseError: if that fails.
+        """
+
     def reconnect(self) -> None:
         """Let the app begin with new connections; those that it still uses end when it gives them back."""
         self.generation += 1
@@ -101,7 +107,8 @@ class Database:
         setattr(Connection, "connection", property(self._note_handing_out(vars(Connection)["connection"].fget)))  # noqa: B010
 
     def _note_state(self, _cursor: object, statement: str, *_: object) -> None:
-        """Note that a connection is no longer as a new one: it goes back to the pool as it is."""
+        """Wait for the database, and note that a connection is no longer as a new one: it goes back to the pool as it is."""
+        self.finish()
         self.has_state = self.has_state or matches(STATE, statement)
 
     def _note_handing_out(self, method: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -3,6 +3,7 @@
 Beside it there is a second one, `…_kit`, with what the tests note. A procedure in the first says that the tests have made it.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -31,7 +32,7 @@ COUNTED = (
 COUNTERS = f"SHOW GLOBAL STATUS WHERE Variable_name IN {COUNTED}"
 
 OTHERS = (
-    ("triggers", "trigger_schema"),
+    ("triggers", "event_object_schema"),  # by `trigger_schema` the server would open the tables of all databases
     ("routines", "routine_schema"),
     ("events", "event_schema"),
     ("views", "table_schema"),
@@ -40,6 +41,7 @@ OTHERS = (
 """What `SHOW CREATE TABLE` does not show, and where it is found."""
 
 LOCK_WAIT_TIMEOUT = 1205
+COM_QUERY = 3
 SEQUENCE = "SEQUENCE"
 VERSIONED = "SYSTEM VERSIONED"
 
@@ -64,7 +66,8 @@ class MySQL(Server):
     driver = "mysql+pymysql"
     package = "pymysql"
     home = "information_schema"
-    patience: ClassVar = Server.patience | {"read_timeout": 5}
+    is_emptying = False
+    patience: ClassVar = Server.patience | {"read_timeout": 5, "client_flag": 1 << 16}  # MULTI_STATEMENTS
 
     def connect(self, database: str) -> Connection:
         """Return a connection to a database of the server, which may take its time once it has greeted, but not for a lock."""
@@ -76,6 +79,7 @@ class MySQL(Server):
     def build(self, engine: Engine, cache: Path | None) -> None:
         """Make the database; let no test wait for the lock of a table for a day, as the server would."""
         event.listen(engine, "connect", limit_wait)
+        os.register_at_fork(before=self.finish)  # the answer is for the parent
         super().build(engine, cache)
 
     def exists(self, name: str) -> bool:
@@ -156,6 +160,7 @@ class MySQL(Server):
         self.driver_error: type[Exception] = self.own.dialect.loaded_dbapi.Error
         self.statements: dict[str, str] = {}
         self.inserts = 0
+        self.kept = self.numbers = "DO 0"  # no question yet
 
     def note(self, key: str) -> None:
         """Note what the migrations have made, and last the key."""
@@ -182,10 +187,7 @@ class MySQL(Server):
     def put_back(self) -> list[str]:
         """Empty what was written, and undo DDL; end what holds a lock on it."""
         try:
-            statements, connections = self._count()
-            if connections > self._idle() + len((self.own, self.server)):  # somebody else is on the server
-                self._try_locks()
-            self._restore(statements)
+            self._restore()
         except (self.driver_error, DBAPIError) as error:
             found = ["a transaction"] if is_lock(error) else []
             if found:
@@ -194,15 +196,66 @@ class MySQL(Server):
             self.own.close()
             self.open()
             try:
-                self._restore(self._count()[0])
+                self._restore()
             except (self.driver_error, DBAPIError):
                 self.rebuild()
             return found
         return []
 
-    def _count(self) -> tuple[dict[str, str], int]:
+    def finish(self) -> None:
+        """Wait until the tables are empty.
+
+        :raises UnusableDatabaseError: if somebody has come after the restore had found nobody, and locked one.
+        """
+        try:
+            self._wait()
+        except self.driver_error as error:
+            self.statements = {}  # all is looked at next time
+            raise UnusableDatabaseError(
+                f"What an earlier test left running keeps a table from being emptied: {error}"
+            ) from error
+
+    def _wait(self) -> None:
+        """Wait for the answers to what `_empty` has sent."""
+        if self.is_emptying:
+            self.is_emptying = False
+            self.driver_connection._read_query_result()
+            while self.driver_connection._result.has_next:
+                self.driver_connection.next_result()
+
+    def _restore(self) -> None:
+        """Empty what was written, and undo DDL, if some was sent."""
+        counted, written, contents, numbers = self._fetch_each(COUNTERS, self._written(), self.kept, self.numbers)
+        statements, connections = self._count(counted)
+        is_alone = connections <= self._idle() + len((self.own, self.server))
+        if not is_alone:  # somebody else is on the server
+            self._try_locks()
+        had_ddl = statements != self.statements
+        if statements.get(TEMPORARY) != self.statements.get(TEMPORARY):
+            self.engine.dispose()  # temporary tables end with their connection
+        if had_ddl:
+            if not self._undo_ddl():
+                self.rebuild()
+                return
+            contents, numbers = self._fetch_each(self.kept, self.numbers)
+        if [content for _, content in contents] != list(self.contents.values()):
+            self.rebuild()
+            return
+        # After DDL nobody knows what the notes are worth: each table is looked at, and they begin anew.
+        tables = self._numbered() | set(filter(self._has_rows, self.watched)) if had_ddl else self._named(*written[0])
+        if had_ddl:
+            self._fetch("TRUNCATE TABLE written")
+            self.inserts = 0
+        if tables:
+            self._empty(tables)
+        if not is_alone or tables & self.next.keys():
+            numbers = self._fetch(self.numbers)
+        if self._restart(numbers) or had_ddl:
+            self.statements = self._count(self._fetch(COUNTERS))[0]
+
+    def _count(self, counted: Any) -> tuple[dict[str, str], int]:
         """Return how often the server has been sent DDL, by its kind, and how many connections it has."""
-        counters = dict(self._fetch(COUNTERS))
+        counters = dict(counted)
         return counters, int(counters.pop(CONNECTIONS))
 
     def _try_locks(self) -> None:
@@ -216,45 +269,32 @@ class MySQL(Server):
             self._fetch(f"LOCK TABLES {', '.join(f'{self._quoted(table)} WRITE' for table in tables)}")
             self._fetch("UNLOCK TABLES")
 
-    def _restore(self, statements: dict[str, str]) -> None:
-        """Empty what was written, and undo DDL, if `statements` have been counted that were not there before."""
-        had_ddl = statements != self.statements
-        if statements.get(TEMPORARY) != self.statements.get(TEMPORARY):
-            self.engine.dispose()  # temporary tables end with their connection
-        if had_ddl and not self._undo_ddl():
-            self.rebuild()
-            return
-        tables, inserts = self._written(thorough=had_ddl)
-        for table in tables:
-            self._fetch(f"TRUNCATE TABLE {self._quoted(table)}")  # restarts its ids too
-        kept = ", ".join(map(self._quoted, self.contents))
-        if kept and [content for _, content in self._fetch(f"CHECKSUM TABLE {kept}")] != list(self.contents.values()):
-            self.rebuild()
-            return
-        self.inserts = inserts
-        if self._restart() or had_ddl:
-            self.statements = self._count()[0]
-
-    def _written(self, *, thorough: bool) -> tuple[list[str], int]:
-        """Return the tables into which something was inserted, also what was rolled back, and the number of the last one.
-
-        If that is `thorough`, each table is looked at, and the notes begin anew: nobody knows what the old ones are worth.
-        """
-        if thorough:
-            self._fetch("TRUNCATE TABLE written")
-            return sorted(self._numbered() | set(filter(self._has_rows, self.watched))), 0
-        query = f"""SELECT (SELECT auto_increment - 1 FROM information_schema.tables
+    def _written(self) -> str:
+        """Return a query for the number of the last row that was inserted, how many there were since the last time, and where."""
+        return f"""SELECT (SELECT auto_increment - 1 FROM information_schema.tables
             WHERE table_schema = '{self.kit}' AND table_name = 'written'), COUNT(*), GROUP_CONCAT(DISTINCT name SEPARATOR 0x00)
             FROM written WHERE id > {self.inserts}"""
-        inserts, noted, names = self._fetch(query)[0]
+
+    def _named(self, inserts: int, noted: int, names: str | None) -> set[str]:
+        """Return the tables into which something was inserted, also what was rolled back."""
         tables = set(names.split("\0")) if names else set()
         if inserts - self.inserts != noted:
             tables |= self._numbered()
-        return sorted(tables & self.watched), inserts
+        self.inserts = inserts
+        return tables & self.watched
 
-    def _restart(self) -> bool:
+    def _empty(self, tables: set[str]) -> None:
+        """Begin to empty tables, which restarts their ids too; `finish` waits for it.
+
+        The server needs two milliseconds for each, in which pytest reports the test and makes the fixtures of the next.
+        """
+        truncate = "; ".join(f"TRUNCATE TABLE {self._quoted(table)}" for table in sorted(tables))
+        self.driver_connection._execute_command(COM_QUERY, truncate)
+        self.is_emptying = True
+
+    def _restart(self, numbers: Any) -> bool:
         """Let sequences and ids go on where the migrations left them; return whether any had to."""
-        moved = [name for name, number in self._fetch(self.numbers) if number != self.next[name]] if self.next else []
+        moved = [name for name, number in numbers if number != self.next[name]]
         for name in moved:
             what = (SEQUENCE, "RESTART WITH") if name in self.sequences else ("TABLE", "AUTO_INCREMENT =")
             self._fetch(f"ALTER {what[0]} {self._quoted(name)} {what[1]} {self.next[name]}")
@@ -267,9 +307,17 @@ class MySQL(Server):
 
     def _fetch(self, statement: str) -> Any:
         """Send a statement and return its rows."""
+        return self._fetch_each(statement)[0]
+
+    def _fetch_each(self, *statements: str) -> list[Any]:
+        """Send statements at once, and return the rows of each."""
+        self._wait()
         with self.driver_connection.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall()
+            cursor.execute("; ".join(statements))
+            rows = [cursor.fetchall()]
+            while cursor.nextset():
+                rows.append(cursor.fetchall())
+        return rows
 
     def _undo_ddl(self) -> bool:
         """Drop the tables that the migrations have not made; return whether the others are as they were."""
@@ -280,7 +328,8 @@ class MySQL(Server):
         present = self._tables()
         self.sequences = {name for name, kind in present.items() if kind == SEQUENCE}
         self.watched = made.keys() - self.contents.keys() - self.sequences - {""}
-        self.numbers = " UNION ALL ".join(self._number(name, name in self.sequences) for name in self.next)
+        self.kept = f"CHECKSUM TABLE {', '.join(map(self._quoted, self.contents))}" if self.contents else "DO 0"
+        self.numbers = " UNION ALL ".join(self._number(name, name in self.sequences) for name in self.next) or "DO 0"
         for name in present.keys() - made.keys():
             self._fetch(f"DROP {SEQUENCE if name in self.sequences else 'TABLE'} {self._quoted(name)}")
         if made.keys() - present.keys() != {""} or self._others() != made[""]:
