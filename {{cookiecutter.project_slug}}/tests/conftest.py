@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from weakref import ref
 
 import pytest
@@ -29,7 +29,6 @@ from tests.queries import at_most
 from tests.things import Thing
 
 WIDER_FIXTURES = ["what is done while the tests are looked for"]
-R = TypeVar("R")
 Route = Callable[[Callable[[], ResponseReturnValue]], None]
 
 
@@ -63,7 +62,7 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.Fix
 
 def pytest_runtest_call() -> None:
     """Begin a test when the database is back."""
-    or_fail(DATABASE.finish)
+    DATABASE.finish()
 
 
 def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[Any]) -> None:
@@ -120,15 +119,10 @@ def fresh_database() -> Iterator[None]:
 
 
 def restore_database() -> str | None:
-    """Bring back the migrated, empty database; return what was found open."""
+    """Bring back the migrated, empty database; return what was found open. A test after which this is impossible fails."""
     app_db.session.remove()
-    return or_fail(DATABASE.restore)
-
-
-def or_fail(ask: Callable[[], R]) -> R:
-    """Return what the database is asked for; fail the test if it cannot be used."""
     try:
-        return ask()
+        return DATABASE.restore()
     except UnusableDatabaseError as error:
         reason = str(error)
     pytest.fail(reason, pytrace=False)  # out here, so that what led to it is not shown

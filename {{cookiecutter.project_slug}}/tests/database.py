@@ -80,10 +80,7 @@ class Database:
         return ", ".join(found + self.put_back()) or None
 
     def finish(self) -> None:
-        """Wait until the database is back, if `restore` has not.
-
-        :raises UnusableDatabaseError: if that fails.
-        """
+        """Wait until the database is back, if `restore` has not."""
 
     def reconnect(self) -> None:
         """Let the app begin with new connections; those that it still uses end when it gives them back."""

@@ -5,6 +5,7 @@ Beside it there is a second one, `…_kit`, with what the tests note. A procedur
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -203,17 +204,13 @@ class MySQL(Server):
         return []
 
     def finish(self) -> None:
-        """Wait until the tables are empty.
-
-        :raises UnusableDatabaseError: if somebody has come after the restore had found nobody, and locked one.
-        """
+        """Wait until the tables are empty; if the connection has died, begin again with another."""
         try:
             self._wait()
-        except self.driver_error as error:
-            self.statements = {}  # all is looked at next time
-            raise UnusableDatabaseError(
-                f"What an earlier test left running keeps a table from being emptied: {error}"
-            ) from error
+        except self.driver_error:
+            self.statements = {}  # all is looked at then
+            self.put_back()
+            self._wait()
 
     def _wait(self) -> None:
         """Wait for the answers to what `_empty` has sent."""
@@ -227,8 +224,7 @@ class MySQL(Server):
         """Empty what was written, and undo DDL, if some was sent."""
         counted, written, contents, numbers = self._fetch_each(COUNTERS, self._written(), self.kept, self.numbers)
         statements, connections = self._count(counted)
-        is_alone = connections <= self._idle() + len((self.own, self.server))
-        if not is_alone:  # somebody else is on the server
+        if connections > self._idle() + len((self.own, self.server)):  # somebody else is on the server
             self._try_locks()
         had_ddl = statements != self.statements
         if statements.get(TEMPORARY) != self.statements.get(TEMPORARY):
@@ -248,7 +244,7 @@ class MySQL(Server):
             self.inserts = 0
         if tables:
             self._empty(tables)
-        if not is_alone or tables & self.next.keys():
+        if tables & self.next.keys():
             numbers = self._fetch(self.numbers)
         if self._restart(numbers) or had_ddl:
             self.statements = self._count(self._fetch(COUNTERS))[0]
@@ -266,7 +262,7 @@ class MySQL(Server):
         others = self._fetch(f"SELECT id FROM information_schema.processlist WHERE db = '{self.name}'")
         tables = self._tables() if len(others) > self._idle() else {}
         if tables:
-            self._fetch(f"LOCK TABLES {', '.join(f'{self._quoted(table)} WRITE' for table in tables)}")
+            self._lock(map(self._quoted, tables))
             self._fetch("UNLOCK TABLES")
 
     def _written(self) -> str:
@@ -284,13 +280,19 @@ class MySQL(Server):
         return tables & self.watched
 
     def _empty(self, tables: set[str]) -> None:
-        """Begin to empty tables, which restarts their ids too; `finish` waits for it.
+        """Begin to empty tables, which restarts their ids too; `finish` waits for it, and nobody else can be in its way.
 
         The server needs two milliseconds for each, in which pytest reports the test and makes the fixtures of the next.
         """
-        truncate = "; ".join(f"TRUNCATE TABLE {self._quoted(table)}" for table in sorted(tables))
-        self.driver_connection._execute_command(COM_QUERY, truncate)
+        names = [self._quoted(table) for table in sorted(tables)]
+        self._lock(names)
+        statements = [*(f"TRUNCATE TABLE {name}" for name in names), "UNLOCK TABLES"]
+        self.driver_connection._execute_command(COM_QUERY, "; ".join(statements))
         self.is_emptying = True
+
+    def _lock(self, names: Iterable[str]) -> None:
+        """Lock tables; it fails after a second if somebody uses one of them."""
+        self._fetch(f"LOCK TABLES {', '.join(f'{name} WRITE' for name in names)}")
 
     def _restart(self, numbers: Any) -> bool:
         """Let sequences and ids go on where the migrations left them; return whether any had to."""
