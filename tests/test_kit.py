@@ -735,6 +735,7 @@ def test_finds_it(number, written):
     assert "3 passed" in suite(project, url, path)
 
 
+@ON_EACH
 def test_two_runs_at_the_same_time_do_not_meet(project: Path, url: str) -> None:
     path = write_test(
         project,

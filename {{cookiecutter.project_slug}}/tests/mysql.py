@@ -291,8 +291,12 @@ class MySQL(Server):
         self.is_emptying = True
 
     def _lock(self, names: Iterable[str]) -> None:
-        """Lock tables; it fails after a second if somebody uses one of them."""
-        self._fetch(f"LOCK TABLES {', '.join(f'{name} WRITE' for name in names)}")
+        """Lock tables; after a second it fails if somebody uses one of them.
+
+        A transaction that was prepared and left holds only what InnoDB locks, and InnoDB is asked only without autocommit.
+        """
+        locks = ", ".join(f"{name} WRITE" for name in names)
+        self._fetch_each("SET autocommit = 0", f"LOCK TABLES {locks}", "SET autocommit = 1")
 
     def _restart(self, numbers: Any) -> bool:
         """Let sequences and ids go on where the migrations left them; return whether any had to."""
