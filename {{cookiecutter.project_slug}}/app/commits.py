@@ -59,7 +59,7 @@ def _has_followers(current: Session, transaction: SessionTransaction) -> bool:
 def _end_plainly(current: Session, transaction: SessionTransaction, has_written: bool) -> None:
     """End a transaction with the COMMIT of its connections, which is noted for its request."""
     for connection, of_connection, is_own, _ in set(transaction._connections.values()):
-        if is_own:  # one that was ended by hand is an error, unless all that was done is what a read has begun after it
+        if is_own:  # not lent; to have ended by hand what was written is an error, as in the session's own way
             (of_connection if has_written else connection).commit()
     current.info["committed"] = transaction
     if has_written:

@@ -237,11 +237,12 @@ class MySQL(Server):
         if [content for _, content in contents] != list(self.contents.values()):
             self.rebuild()
             return
-        # After DDL nobody knows what the notes are worth: each table is looked at, and they begin anew.
-        tables = self._numbered() | set(filter(self._has_rows, self.watched)) if had_ddl else self._named(*written[0])
-        if had_ddl:
+        if had_ddl:  # nobody knows what the notes are worth: each table is looked at, and they begin anew
+            tables = self._numbered() | set(filter(self._has_rows, self.watched))
             self._fetch("TRUNCATE TABLE written")
             self.inserts = 0
+        else:
+            tables = self._named(*written[0])
         if tables:
             self._empty(tables)
         if tables & self.next.keys():
