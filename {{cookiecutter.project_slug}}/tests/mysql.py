@@ -161,7 +161,7 @@ class MySQL(Server):
         self.driver_error: type[Exception] = self.own.dialect.loaded_dbapi.Error
         self.statements: dict[str, str] = {}
         self.inserts = 0
-        self.kept = self.numbers = "DO 0"  # no question yet
+        self.kept = self.numbers = ""  # no question yet
 
     def note(self, key: str) -> None:
         """Note what the migrations have made, and last the key."""
@@ -216,9 +216,9 @@ class MySQL(Server):
         """Wait for the answers to what `_empty` has sent."""
         if self.is_emptying:
             self.is_emptying = False
-            self.driver_connection._read_query_result()
+            self._read()
             while self.driver_connection._result.has_next:
-                self.driver_connection.next_result()
+                self._read()
 
     def _restore(self) -> None:
         """Empty what was written, and undo DDL, if some was sent."""
@@ -263,8 +263,7 @@ class MySQL(Server):
         others = self._fetch(f"SELECT id FROM information_schema.processlist WHERE db = '{self.name}'")
         tables = self._tables() if len(others) > self._idle() else {}
         if tables:
-            self._lock(map(self._quoted, tables))
-            self._fetch("UNLOCK TABLES")
+            self._fetch_each(*self._locks(map(self._quoted, tables)), "UNLOCK TABLES")
 
     def _written(self) -> str:
         """Return a query for the number of the last row that was inserted, how many there were since the last time, and where."""
@@ -281,23 +280,25 @@ class MySQL(Server):
         return tables & self.watched
 
     def _empty(self, tables: set[str]) -> None:
-        """Begin to empty tables, which restarts their ids too; `finish` waits for it, and nobody else can be in its way.
+        """Lock tables, and begin to empty them, which restarts their ids too: nobody else can be in its way then.
 
-        The server needs two milliseconds for each, in which pytest reports the test and makes the fixtures of the next.
+        The server needs a millisecond or two for each, in which pytest reports the test and makes the fixtures of the next;
+        `finish` waits for it.
         """
         names = [self._quoted(table) for table in sorted(tables)]
-        self._lock(names)
-        statements = [*(f"TRUNCATE TABLE {name}" for name in names), "UNLOCK TABLES"]
-        self.driver_connection._execute_command(COM_QUERY, "; ".join(statements))
+        locks = self._locks(names)
+        self._send(*locks, *(f"TRUNCATE TABLE {name}" for name in names), "UNLOCK TABLES")
+        for _ in locks:
+            self._read()
         self.is_emptying = True
 
-    def _lock(self, names: Iterable[str]) -> None:
-        """Lock tables; after a second it fails if somebody uses one of them.
+    def _locks(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return what locks tables; after a second it fails if somebody uses one of them.
 
         A transaction that was prepared and left holds only what InnoDB locks, and InnoDB is asked only without autocommit.
         """
         locks = ", ".join(f"{name} WRITE" for name in names)
-        self._fetch_each("SET autocommit = 0", f"LOCK TABLES {locks}", "SET autocommit = 1")
+        return "SET autocommit = 0", f"LOCK TABLES {locks}", "SET autocommit = 1"
 
     def _restart(self, numbers: Any) -> bool:
         """Let sequences and ids go on where the migrations left them; return whether any had to."""
@@ -317,14 +318,20 @@ class MySQL(Server):
         return self._fetch_each(statement)[0]
 
     def _fetch_each(self, *statements: str) -> list[Any]:
-        """Send statements at once, and return the rows of each."""
+        """Send statements at once, and return the rows of each; an empty one is not sent."""
         self._wait()
-        with self.driver_connection.cursor() as cursor:
-            cursor.execute("; ".join(statements))
-            rows = [cursor.fetchall()]
-            while cursor.nextset():
-                rows.append(cursor.fetchall())
-        return rows
+        if any(statements):
+            self._send(*filter(None, statements))
+        return [statement and self._read() for statement in statements]
+
+    def _send(self, *statements: str) -> None:
+        """Send statements at once; `_read` is to be called for each."""
+        self.driver_connection._execute_command(COM_QUERY, "; ".join(statements))
+
+    def _read(self) -> Any:
+        """Wait for the answer to the next statement, and return its rows."""
+        self.driver_connection._read_query_result()
+        return self.driver_connection._result.rows
 
     def _undo_ddl(self) -> bool:
         """Drop the tables that the migrations have not made; return whether the others are as they were."""
@@ -335,8 +342,8 @@ class MySQL(Server):
         present = self._tables()
         self.sequences = {name for name, kind in present.items() if kind == SEQUENCE}
         self.watched = made.keys() - self.contents.keys() - self.sequences - {""}
-        self.kept = f"CHECKSUM TABLE {', '.join(map(self._quoted, self.contents))}" if self.contents else "DO 0"
-        self.numbers = " UNION ALL ".join(self._number(name, name in self.sequences) for name in self.next) or "DO 0"
+        self.kept = f"CHECKSUM TABLE {', '.join(map(self._quoted, self.contents))}" if self.contents else ""
+        self.numbers = " UNION ALL ".join(self._number(name, name in self.sequences) for name in self.next)
         for name in present.keys() - made.keys():
             self._fetch(f"DROP {SEQUENCE if name in self.sequences else 'TABLE'} {self._quoted(name)}")
         if made.keys() - present.keys() != {""} or self._others() != made[""]:
