@@ -171,11 +171,13 @@ class MySQL(Server):
             "CREATE TABLE made (name VARCHAR(64) PRIMARY KEY, definition MEDIUMTEXT NOT NULL, content BIGINT, next BIGINT)",
         ):
             self.own.exec_driver_sql(statement)
-        for number, (table, kind) in enumerate(self._tables().items()):
+        tables = self._tables()
+        definitions = self._definitions(tables)
+        filled = self._filled(name for name, kind in tables.items() if kind != SEQUENCE)
+        for number, (table, kind) in enumerate(tables.items()):
             # What has a history cannot be truncated; its checksum tells of each write.
-            is_filled = kind == VERSIONED or (kind != SEQUENCE and self._has_rows(table))
-            content = self._content(table) if is_filled else None
-            made = (table, self._definition(table, kind), content, self._next(table, kind, content))
+            content = self._content(table) if table in filled or kind == VERSIONED else None
+            made = (table, definitions[table], content, self._next(table, kind, content))
             self.own.exec_driver_sql("INSERT INTO made VALUES (%s, %s, %s, %s)", made)
             if content is None and kind != SEQUENCE:
                 self.own.exec_driver_sql(
@@ -238,7 +240,7 @@ class MySQL(Server):
             self.rebuild()
             return
         if had_ddl:  # nobody knows what the notes are worth: each table is looked at, and they begin anew
-            tables = self._numbered() | set(filter(self._has_rows, self.watched))
+            tables = self._numbered() | self._filled(self.watched)
             self._fetch("TRUNCATE TABLE written")
             self.inserts = 0
         else:
@@ -346,9 +348,8 @@ class MySQL(Server):
         self.numbers = " UNION ALL ".join(self._number(name, name in self.sequences) for name in self.next)
         for name in present.keys() - made.keys():
             self._fetch(f"DROP {SEQUENCE if name in self.sequences else 'TABLE'} {self._quoted(name)}")
-        if made.keys() - present.keys() != {""} or self._others() != made[""]:
-            return False
-        return all(self._definition(name, kind) == made[name] for name, kind in present.items() if name in made)
+        kept = {name: kind for name, kind in present.items() if name in made}
+        return made == {"": self._others(), **self._definitions(kept)}
 
     def _tables(self) -> dict[str, str]:
         """Return the names of the tables, and of MariaDB's sequences, with their kinds."""
@@ -373,10 +374,14 @@ class MySQL(Server):
         table = f"table_schema = '{self.name}' AND table_name = {self._literal(name)}"
         return f"SELECT table_name, auto_increment FROM information_schema.tables WHERE {table}"
 
-    def _definition(self, name: str, kind: str) -> str:
-        """Return what makes a table or a sequence, without the next id."""
-        shown = self._rows(f"SHOW CREATE {SEQUENCE if kind == SEQUENCE else 'TABLE'} {self._quoted(name)}")[0][1]
-        return re.sub(r" AUTO_INCREMENT=\d+", "", shown)
+    def _definitions(self, tables: dict[str, str]) -> dict[str, str]:
+        """Return what makes each table or sequence, without the next id."""
+        questions = (
+            f"SHOW CREATE {SEQUENCE if kind == SEQUENCE else 'TABLE'} {self._quoted(name)}"
+            for name, kind in tables.items()
+        )
+        shown = self._fetch_each(*questions)
+        return {name: re.sub(r" AUTO_INCREMENT=\d+", "", rows[0][1]) for name, rows in zip(tables, shown, strict=True)}
 
     def _others(self) -> str:
         """Return the triggers, functions, events and views, and how the database is set."""
@@ -387,9 +392,11 @@ class MySQL(Server):
             ]
         )
 
-    def _has_rows(self, table: str) -> bool:
-        """Return whether a table has rows."""
-        return bool(self._value(f"SELECT EXISTS (SELECT 1 FROM {self._quoted(table)})"))
+    def _filled(self, tables: Iterable[str]) -> set[str]:
+        """Return the tables that have rows."""
+        names = list(tables)
+        found = self._fetch_each(*(f"SELECT EXISTS (SELECT 1 FROM {self._quoted(name)})" for name in names))
+        return {name for name, rows in zip(names, found, strict=True) if rows[0][0]}
 
     def _content(self, table: str) -> int | None:
         """Return a checksum of the rows of a table."""
