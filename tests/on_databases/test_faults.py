@@ -4,8 +4,11 @@ import contextvars
 import gc
 import io
 import os
+import socket
+import struct
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from weakref import ref
 
@@ -584,6 +587,91 @@ def test_an_idle_connection_that_was_killed_is_replaced() -> None:
 
     with engine.connect() as connection:
         assert connection.scalar(text(BACKEND)) != killed
+
+
+class Relay:
+    """Passes on what the app and its server say to each other; it can drop connections as a firewall does: silently."""
+
+    PING = b"Q\0\0\0\5\0" if engine.name == "postgresql" else b"\1\0\0\0\x0e"
+
+    def __init__(self) -> None:
+        """Listen; the threads end with the sockets."""
+        self.sent = bytearray()
+        self.clients: list[socket.socket] = []
+        self.dropped: dict[socket.socket, str] = {}
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = engine.url.set(host="127.0.0.1", port=self.listener.getsockname()[1])
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        """Pass on what each client says, and the answers."""
+        default = 5432 if engine.name == "postgresql" else 3306
+        with suppress(OSError):
+            while True:
+                client = self.listener.accept()[0]
+                server = socket.create_connection((engine.url.host, engine.url.port or default))
+                self.clients.append(client)
+                threading.Thread(target=self.listen, args=(client, server), daemon=True).start()
+                threading.Thread(target=self.answer, args=(server, client), daemon=True).start()
+
+    def listen(self, client: socket.socket, server: socket.socket) -> None:
+        """Pass on what a client says, until it is dropped: then it is told so when it speaks."""
+        with suppress(OSError):
+            while said := client.recv(65536):
+                if how := self.dropped.get(client):
+                    if how == "reset":
+                        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    break
+                self.sent += said
+                server.sendall(said)
+        client.close()
+        server.close()
+
+    def answer(self, server: socket.socket, client: socket.socket) -> None:
+        """Pass on what the server says."""
+        with suppress(OSError):
+            while said := server.recv(65536):
+                client.sendall(said)
+
+    def drop(self, how: str) -> None:
+        """Forget the connections that there are."""
+        self.dropped |= dict.fromkeys(self.clients, how)
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    """What stands between the app and its server."""
+    relay = Relay()
+    yield relay
+    relay.listener.close()
+
+
+@servers_only
+def test_only_an_idle_connection_is_asked_whether_it_is_there(relay) -> None:
+    other = make_engine(relay.url)
+    used = []
+    for pause in (0, 0, 0.6):
+        time.sleep(pause)
+        relay.sent.clear()
+        with other.connect() as connection:
+            used.append((connection.scalar(text(BACKEND)), Relay.PING in relay.sent))
+    other.dispose()
+
+    assert used == [(used[0][0], False), (used[0][0], False), (used[0][0], True)]
+
+
+@servers_only
+@pytest.mark.parametrize("how", ["reset", "ended"])
+def test_an_idle_connection_that_was_dropped_silently_is_replaced(relay, how) -> None:
+    other = make_engine(relay.url)
+    with other.connect() as connection:
+        dropped = connection.scalar(text(BACKEND))
+    relay.drop(how)
+    time.sleep(0.6)
+
+    with other.connect() as connection:
+        assert connection.scalar(text(BACKEND)) != dropped
+    other.dispose()
 
 
 @servers_only

@@ -1,6 +1,8 @@
 """The engine of each kind of database, with the settings that this app relies on: edit only for another database."""
 
+import select
 import sqlite3
+import time
 from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
@@ -24,6 +26,9 @@ from app.config import choice, number
 
 POOL_SIZE, MAX_OVERFLOW = 5, 10
 """The connections that a process keeps, and those that it opens in need."""
+
+BUSY = 0.5
+"""Seconds after its last use in which a connection of a server is not asked whether it is still there."""
 
 POOL: dict[str, Any] = {
     "pool_size": POOL_SIZE,
@@ -60,7 +65,10 @@ def _make_server_engine(url: URL) -> Engine:
     level = choice("DATABASE_ISOLATION", "DEFAULT", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
     if url.get_backend_name() == "postgresql":
         isolation_level: Any = "REPEATABLE READ" if level == "DEFAULT" else level
-        return create_engine(url, isolation_level=isolation_level, **options)
+        engine = create_engine(url, isolation_level=isolation_level, **options)
+        # The dialect's own way fails, instead of saying no, if the connection ends just then.
+        _ask_if_idle(engine, lambda driver: driver, lambda driver: not driver.pgconn.exec_(b"").error_message)
+        return engine
 
     # The driver's time to connect ends before the server greets: for so long it waits for the greeting.
     greeting = {} if "read_timeout" in url.query else {"read_timeout": 3}
@@ -71,6 +79,7 @@ def _make_server_engine(url: URL) -> Engine:
         if context.connection is None and not context.is_pre_ping:
             context.is_disconnect = False  # a server that says nothing is one for the driver
 
+    _ask_if_idle(mysql_engine, lambda driver: driver._sock, mysql_engine.dialect.do_ping)
     for name in ("do_commit", "do_rollback"):
         before_transaction(mysql_engine, name, lambda connection: _cut_off(connection.driver_connection))
     before_statements(mysql_engine, lambda cursor, *_: _cut_off(cursor.connection))
@@ -93,6 +102,33 @@ def _make_server_engine(url: URL) -> Engine:
             cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {safe if level == 'DEFAULT' else level}")
 
     return mysql_engine
+
+
+def _ask_if_idle(engine: Engine, socket_of: Callable[[Any], Any], ping: Callable[[Any], bool]) -> None:
+    """Ask whether a connection is still there, a round trip, only if it was idle, or if its socket has something to read.
+
+    A server that ends a connection says so at once; firewalls and the like, which drop what is idle, say nothing.
+    """
+
+    def is_there(connection: Any) -> bool:
+        is_busy = time.monotonic() - connection.last_used < BUSY
+        return (is_busy and _is_silent(socket_of(connection))) or ping(connection)
+
+    def note_use(connection: Any, _record: object) -> None:
+        if connection is not None:
+            connection.last_used = time.monotonic()
+
+    event.listen(engine, "checkin", note_use)
+    setattr(engine.dialect, "do_ping", is_there)  # noqa: B010 (a method)
+
+
+def _is_silent(source: Any) -> bool:
+    """Return whether a socket is open, and has nothing to read; False where the system cannot tell."""
+    if source is None or not hasattr(select, "poll"):
+        return False
+    poller = select.poll()
+    poller.register(source, select.POLLIN)
+    return not poller.poll(0)
 
 
 def _cut_off(connection: Any) -> None:
