@@ -5,7 +5,8 @@
 Each test inserts a row, commits and requests a page. The usual shape is Flask-SQLAlchemy with `create_all` and `drop_all` in a
 fixture, on SQLite in memory or on the same server; it has a fiftieth of the tests, each of which makes all tables. The generated
 app restores what Alembic has built; its first test of each table costs more, as libraries and servers get to know the table.
-The suites take turns. What is printed is the milliseconds of a test, and the seconds from the start of Python to the first test.
+The suites of all sizes take turns: machines are noisy. What is printed is the milliseconds of a test, and the seconds from
+the start of Python to the first test.
 """
 
 import argparse
@@ -153,20 +154,35 @@ def run(folder: Path, url: str) -> dict[str, float]:
 
 
 @contextmanager
-def database_of_usual_shape(url: str) -> Iterator[str]:
-    """Make a database on a server, in which the usual shape makes and drops its tables; drop it afterwards."""
+def databases(url: str, sizes: list[int]) -> Iterator[dict[tuple[str, int], str]]:
+    """Return the URL for each suite: on a server, each of the generated app has a database of its own; drop them afterwards."""
     if url == "sqlite://":
-        yield url
+        yield {(name, tables): url for name in SUITES for tables in sizes}
         return
     named = make_url(url)
     home = "postgres" if named.get_backend_name() == "postgresql" else "information_schema"
     server = create_engine(named.set(database=home), isolation_level="AUTOCOMMIT")
-    name = f"{named.database}_usual"
+    usual = f"{named.database}_usual"
+    own = {tables: f"{named.database}_{tables}" for tables in sizes}  # the kit makes its own, named after them
+    made = [usual, *(f"{name}_main{end}" for name in own.values() for end in ("", "_kit"))]
+
+    def drop() -> None:
+        for name in made:
+            connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}")
+
     with server.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}")
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-        yield named.set(database=name).render_as_string(hide_password=False)
-        connection.exec_driver_sql(f"DROP DATABASE {name}")
+        drop()
+        connection.exec_driver_sql(f"CREATE DATABASE {usual}")
+        try:
+            yield {
+                (name, tables): named.set(database=usual if name == "usual shape" else own[tables]).render_as_string(
+                    False
+                )
+                for name in SUITES
+                for tables in sizes
+            }
+        finally:
+            drop()
     server.dispose()
 
 
@@ -176,20 +192,19 @@ SUITES = {"usual shape": usual_suite, "generated app": generated_suite}
 def measure(url: str, sizes: list[int], tests: int, rounds: int) -> dict[str, dict[int, dict[str, float]]]:
     """Return the medians of the suites on a database, by name and number of tables."""
     found: dict[str, dict[int, dict[str, float]]] = {name: {} for name in SUITES}
-    with tempfile.TemporaryDirectory() as scratch, database_of_usual_shape(url) as usual:
-        for tables in sizes:
-            folders = {name: Path(scratch) / name.replace(" ", "-") / str(tables) for name in SUITES}
-            for name, write in SUITES.items():
-                write(folders[name], tables, tests if name == "generated app" else max(tests // 50, 10))
-                run(folders[name], usual if name == "usual shape" else url)  # compiles, and builds what is kept
-            taken: dict[str, list[dict[str, float]]] = {name: [] for name in SUITES}
-            for _ in range(rounds):
-                for name, folder in folders.items():
-                    taken[name].append(run(folder, usual if name == "usual shape" else url))
-            for name, times in taken.items():
-                found[name][tables] = {
-                    what: statistics.median(time[what] for time in times) for what in ("test", "start")
-                }
+    with tempfile.TemporaryDirectory() as scratch, databases(url, sizes) as urls:
+        taken: dict[tuple[str, int], list[dict[str, float]]] = {suite: [] for suite in urls}
+        for number in range(rounds + 1):
+            print(f"{name_of(url)}: " + (f"round {number} of {rounds}" if number else "first runs"), file=sys.stderr)
+            for (name, tables), own_url in urls.items():
+                folder = Path(scratch) / name.replace(" ", "-") / str(tables)
+                if number == 0:
+                    SUITES[name](folder, tables, tests if name == "generated app" else max(tests // 50, 10))
+                times = run(folder, own_url)
+                if number > 0:  # the first compiles, and builds what is kept
+                    taken[name, tables].append(times)
+        for (name, tables), rows in taken.items():
+            found[name][tables] = {what: statistics.median(row[what] for row in rows) for what in ("test", "start")}
     return found
 
 
