@@ -62,6 +62,7 @@ FILES = {
     "app/db.py",
     "app/decisions.py",
     "app/doctor.py",
+    "app/drivers.py",
     "app/engines.py",
     "app/errors.py",
     "app/headers.py",

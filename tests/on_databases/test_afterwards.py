@@ -258,7 +258,8 @@ def test_a_body_that_is_there_keeps_its_length_although_there_is_work_at_its_clo
     assert client.get("/rule").content_length == 3
 
 
-def test_a_result_that_a_view_has_begun_to_read_does_not_end_in_silence(app, client) -> None:
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_result_that_a_view_has_begun_to_read_does_not_end_in_silence(app, client, status) -> None:
     with transaction() as current:
         current.add_all(Thing(name=f"{number}") for number in range(100))
 
@@ -267,7 +268,7 @@ def test_a_result_that_a_view_has_begun_to_read_does_not_end_in_silence(app, cli
         found = session.execute(select(Thing.name).execution_options(yield_per=10))
         next(found)
         kept.append(found)
-        return Response(f"{thing.name} " for thing in found)
+        return Response((f"{thing.name} " for thing in found), status)
 
     kept = []
 

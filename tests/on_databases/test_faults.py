@@ -674,6 +674,23 @@ def test_an_idle_connection_that_was_dropped_silently_is_replaced(relay, how) ->
     other.dispose()
 
 
+@mariadb_only
+@pytest.mark.parametrize(("after_commit", "sent"), [("", 0), ("SELECT 1", 1), ("SELECT nothing", 1)])
+def test_only_what_may_be_in_a_transaction_is_rolled_back_on_its_way_to_the_pool(relay, after_commit, sent) -> None:
+    other = make_engine(relay.url)
+    other.connect().close()  # the first one looks at the server
+    with other.connect() as connection:
+        connection.execute(text("SELECT 1"))
+        connection.commit()
+        relay.sent.clear()
+        if after_commit:
+            with suppress(other.dialect.loaded_dbapi.Error):
+                connection.connection.cursor().execute(after_commit)
+    other.dispose()
+
+    assert relay.sent.count(b"ROLLBACK") == sent
+
+
 @servers_only
 def test_the_isolation_level_of_one_transaction_is_not_that_of_the_next(monkeypatch) -> None:
     monkeypatch.setenv("DATABASE_ISOLATION", "SERIALIZABLE")

@@ -1,8 +1,6 @@
 """The engine of each kind of database, with the settings that this app relies on: edit only for another database."""
 
-import select
 import sqlite3
-import time
 from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
@@ -18,17 +16,14 @@ from sqlalchemy import (
     create_engine,
     event,
 )
-from sqlalchemy.exc import ResourceClosedError
 from sqlalchemy.orm import SessionTransaction
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.config import choice, number
+from app.drivers import ask_if_idle, cut_off, end_once
 
 POOL_SIZE, MAX_OVERFLOW = 5, 10
 """The connections that a process keeps, and those that it opens in need."""
-
-BUSY = 0.5
-"""Seconds after its last use in which a connection of a server is not asked whether it is still there."""
 
 POOL: dict[str, Any] = {
     "pool_size": POOL_SIZE,
@@ -67,7 +62,7 @@ def _make_server_engine(url: URL) -> Engine:
         isolation_level: Any = "REPEATABLE READ" if level == "DEFAULT" else level
         engine = create_engine(url, isolation_level=isolation_level, **options)
         # The dialect's own way fails, instead of saying no, if the connection ends just then.
-        _ask_if_idle(engine, lambda driver: driver, lambda driver: not driver.pgconn.exec_(b"").error_message)
+        ask_if_idle(engine, lambda driver: driver, lambda driver: not driver.pgconn.exec_(b"").error_message)
         return engine
 
     # The driver's time to connect ends before the server greets: for so long it waits for the greeting.
@@ -79,10 +74,9 @@ def _make_server_engine(url: URL) -> Engine:
         if context.connection is None and not context.is_pre_ping:
             context.is_disconnect = False  # a server that says nothing is one for the driver
 
-    _ask_if_idle(mysql_engine, lambda driver: driver._sock, mysql_engine.dialect.do_ping)
-    for name in ("do_commit", "do_rollback"):
-        before_transaction(mysql_engine, name, lambda connection: _cut_off(connection.driver_connection))
-    before_statements(mysql_engine, lambda cursor, *_: _cut_off(cursor.connection))
+    ask_if_idle(mysql_engine, lambda driver: driver._sock, mysql_engine.dialect.do_ping)
+    end_once(mysql_engine)
+    before_statements(mysql_engine, lambda cursor, *_: cut_off(cursor.connection))
 
     # Before the dialect's own listener, which reads the level as the default of the server.
     @event.listens_for(mysql_engine, "connect", insert=True)
@@ -102,49 +96,6 @@ def _make_server_engine(url: URL) -> Engine:
             cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {safe if level == 'DEFAULT' else level}")
 
     return mysql_engine
-
-
-def _ask_if_idle(engine: Engine, socket_of: Callable[[Any], Any], ping: Callable[[Any], bool]) -> None:
-    """Ask whether a connection is still there, a round trip, only if it was idle, or if its socket has something to read.
-
-    A server that ends a connection says so at once; firewalls and the like, which drop what is idle, say nothing.
-    """
-
-    def is_there(connection: Any) -> bool:
-        is_busy = time.monotonic() - connection.last_used < BUSY
-        return (is_busy and _is_silent(socket_of(connection))) or ping(connection)
-
-    def note_use(connection: Any, _record: object) -> None:
-        if connection is not None:
-            connection.last_used = time.monotonic()
-
-    event.listen(engine, "checkin", note_use)
-    setattr(engine.dialect, "do_ping", is_there)  # noqa: B010 (a method)
-
-
-def _is_silent(source: Any) -> bool:
-    """Return whether a socket is open, and has nothing to read; False where the system cannot tell."""
-    if source is None or not hasattr(select, "poll"):
-        return False
-    poller = select.poll()
-    poller.register(source, select.POLLIN)
-    return not poller.poll(0)
-
-
-def _cut_off(connection: Any) -> None:
-    """Let a result that the server still sends (`yield_per`) fail when it is read on after something else was sent.
-
-    The driver drops the rest, and says that it was the end.
-    """
-    unread = connection._result
-    if unread is not None and unread.unbuffered_active:
-        unread._finish_unbuffered_query()
-        unread._read_rowdata_packet_unbuffered = _refuse_to_read
-
-
-def _refuse_to_read() -> None:
-    """Raise in the place of the rows that were dropped."""
-    raise ResourceClosedError("The connection was used for something else before this result was read to its end.")
 
 
 def _make_sqlite_engine(url: URL) -> Engine:
