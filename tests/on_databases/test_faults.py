@@ -592,7 +592,7 @@ def test_an_idle_connection_that_was_killed_is_replaced() -> None:
 class Relay:
     """Passes on what the app and its server say to each other; it can drop connections as a firewall does: silently."""
 
-    PING = b"Q\0\0\0\5\0" if engine.name == "postgresql" else b"\1\0\0\0\x0e"
+    PING = b"Q\0\0\0\6;\0" if engine.name == "postgresql" else b"\1\0\0\0\x0e"
 
     def __init__(self) -> None:
         """Listen; the threads end with the sockets."""
@@ -600,7 +600,9 @@ class Relay:
         self.clients: list[socket.socket] = []
         self.dropped: dict[socket.socket, str] = {}
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = engine.url.set(host="127.0.0.1", port=self.listener.getsockname()[1])
+        plain = {"sslmode": "disable"} if engine.name == "postgresql" else {"ssl_disabled": "true"}
+        url = engine.url.update_query_dict(plain)
+        self.url = url.set(host="127.0.0.1", port=self.listener.getsockname()[1])
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self) -> None:
@@ -625,13 +627,15 @@ class Relay:
                 self.sent += said
                 server.sendall(said)
         client.close()
-        server.close()
+        with suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)  # `answer` still waits for it
 
     def answer(self, server: socket.socket, client: socket.socket) -> None:
-        """Pass on what the server says."""
-        with suppress(OSError):
+        """Pass on what the server says, and that it has ended."""
+        with suppress(OSError), server:
             while said := server.recv(65536):
                 client.sendall(said)
+            client.shutdown(socket.SHUT_RDWR)
 
     def drop(self, how: str) -> None:
         """Forget the connections that there are."""
@@ -647,11 +651,11 @@ def relay() -> Iterator[Relay]:
 
 
 @servers_only
-def test_only_an_idle_connection_is_asked_whether_it_is_there(relay) -> None:
+def test_only_an_idle_connection_is_asked_whether_it_is_there(relay, monkeypatch) -> None:
     other = make_engine(relay.url)
     used = []
-    for pause in (0, 0, 0.6):
-        time.sleep(pause)
+    for busy in (60, 60, 0):
+        monkeypatch.setattr("app.drivers.BUSY", busy)
         relay.sent.clear()
         with other.connect() as connection:
             used.append((connection.scalar(text(BACKEND)), Relay.PING in relay.sent))
@@ -662,12 +666,12 @@ def test_only_an_idle_connection_is_asked_whether_it_is_there(relay) -> None:
 
 @servers_only
 @pytest.mark.parametrize("how", ["reset", "ended"])
-def test_an_idle_connection_that_was_dropped_silently_is_replaced(relay, how) -> None:
+def test_an_idle_connection_that_was_dropped_silently_is_replaced(relay, how, monkeypatch) -> None:
+    monkeypatch.setattr("app.drivers.BUSY", 0)
     other = make_engine(relay.url)
     with other.connect() as connection:
         dropped = connection.scalar(text(BACKEND))
     relay.drop(how)
-    time.sleep(0.6)
 
     with other.connect() as connection:
         assert connection.scalar(text(BACKEND)) != dropped
@@ -689,6 +693,45 @@ def test_only_what_may_be_in_a_transaction_is_rolled_back_on_its_way_to_the_pool
     other.dispose()
 
     assert relay.sent.count(b"ROLLBACK") == sent
+
+
+@mariadb_only
+def test_a_connection_with_a_level_of_its_own_that_dies_after_its_commit_is_given_back() -> None:
+    engine.dispose()
+    with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+        killed = connection.scalar(text(BACKEND))
+        connection.commit()
+        kill_backend(killed)
+
+    assert engine.pool.checkedout() == 0
+
+
+@servers_only
+def test_a_connection_that_was_taken_out_of_the_pool_commits_and_ends() -> None:
+    with engine.connect() as connection:
+        connection.detach()
+        connection.execute(insert(Thing).values(name="kept", size=1))
+        connection.commit()
+        driver = connection.connection.dbapi_connection
+
+    assert names() == ["kept"]
+    assert driver.closed if engine.name == "postgresql" else not driver.open
+
+
+@servers_only
+def test_a_ping_that_fails_for_any_reason_says_that_nobody_is_there(monkeypatch) -> None:
+    monkeypatch.setattr("app.drivers.BUSY", 0)
+    engine.dispose()
+    with engine.connect() as connection:
+        driver = connection.connection.dbapi_connection
+        first = connection.scalar(text(BACKEND))
+    if engine.name == "postgresql":
+        driver.execute("SELECT 1")  # psycopg refuses to ping within a transaction, for a reason of its own
+    else:
+        driver.close()
+
+    with engine.connect() as connection:
+        assert connection.scalar(text(BACKEND)) != first
 
 
 @servers_only

@@ -10,25 +10,31 @@ from sqlalchemy import Engine, PoolProxiedConnection, event
 from sqlalchemy.exc import ResourceClosedError
 
 BUSY = 0.5
-"""Seconds after its last use in which a connection is not asked whether it is still there."""
+"""Seconds for which a connection that was given back, and whose socket is silent, is taken for one that is still there."""
 
 COMMITTED = SimpleNamespace(unbuffered_active=False, has_next=False, insert_id=0)
 """What PyMySQL finds in the place of the last result if that was a COMMIT; whatever it sends takes this away."""
 
 
-def ask_if_idle(engine: Engine, socket_of: Callable[[Any], Any], ping: Callable[[Any], bool]) -> None:
+def ask_if_idle(engine: Engine, socket_of: Callable[[Any], Any]) -> None:
     """Ask whether a connection is still there, a round trip, only if it was idle, or if its socket has something to read.
 
-    A server that ends a connection says so at once; firewalls and the like, which drop what is idle, say nothing.
+    A server that ends a connection says so at its socket; firewalls and the like, which drop what is idle, say nothing.
     """
+    ping = engine.dialect.do_ping
 
     def is_there(connection: Any) -> bool:
-        is_busy = time.monotonic() - connection.last_used < BUSY
-        return (is_busy and _is_silent(socket_of(connection))) or ping(connection)
+        # Not the monotonic clock: it stands still while a machine sleeps.
+        if 0 <= time.time() - getattr(connection, "last_used", 0) < BUSY and _is_silent(socket_of(connection)):
+            return True
+        try:
+            return ping(connection)
+        except engine.dialect.loaded_dbapi.Error:  # whatever it says: psycopg's may be about what the ping has left
+            return False
 
     def note_use(connection: Any, _record: object) -> None:
         if connection is not None:
-            connection.last_used = time.monotonic()
+            connection.last_used = time.time()
 
     event.listen(engine, "checkin", note_use)
     setattr(engine.dialect, "do_ping", is_there)  # noqa: B010 (a method)
@@ -44,17 +50,20 @@ def _is_silent(source: Any) -> bool:
 
 
 def end_once(engine: Engine) -> None:
-    """Let the pool send no ROLLBACK for a connection that has sent nothing since its COMMIT: with PyMySQL, a round trip."""
+    """Let the pool send no ROLLBACK for a connection that has sent nothing since its COMMIT: with PyMySQL, a round trip.
+
+    One that has died meanwhile is told by the ROLLBACK.
+    """
 
     def commit(connection: PoolProxiedConnection) -> None:
-        driver: Any = connection.driver_connection
+        driver: Any = connection.dbapi_connection
         cut_off(driver)
         driver.commit()
         driver._result = COMMITTED
 
     def roll_back(connection: PoolProxiedConnection) -> None:
-        driver: Any = connection.driver_connection
-        if driver._result is not COMMITTED:
+        driver: Any = connection.dbapi_connection
+        if driver._result is not COMMITTED or not _is_silent(driver._sock):
             cut_off(driver)
             driver.rollback()
 

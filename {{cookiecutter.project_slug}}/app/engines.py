@@ -61,8 +61,7 @@ def _make_server_engine(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
         isolation_level: Any = "REPEATABLE READ" if level == "DEFAULT" else level
         engine = create_engine(url, isolation_level=isolation_level, **options)
-        # The dialect's own way fails, instead of saying no, if the connection ends just then.
-        ask_if_idle(engine, lambda driver: driver, lambda driver: not driver.pgconn.exec_(b"").error_message)
+        ask_if_idle(engine, lambda driver: driver)
         return engine
 
     # The driver's time to connect ends before the server greets: for so long it waits for the greeting.
@@ -74,7 +73,7 @@ def _make_server_engine(url: URL) -> Engine:
         if context.connection is None and not context.is_pre_ping:
             context.is_disconnect = False  # a server that says nothing is one for the driver
 
-    ask_if_idle(mysql_engine, lambda driver: driver._sock, mysql_engine.dialect.do_ping)
+    ask_if_idle(mysql_engine, lambda driver: driver._sock)
     end_once(mysql_engine)
     before_statements(mysql_engine, lambda cursor, *_: cut_off(cursor.connection))
 

@@ -67,7 +67,7 @@ class MySQL(Server):
     driver = "mysql+pymysql"
     package = "pymysql"
     home = "information_schema"
-    is_emptying = False
+    driver_connection: Any = None
     patience: ClassVar = Server.patience | {"read_timeout": 5, "client_flag": 1 << 16}  # MULTI_STATEMENTS
 
     def connect(self, database: str) -> Connection:
@@ -157,7 +157,7 @@ class MySQL(Server):
         if not self._value("SELECT VERSION() LIKE '%MariaDB%'"):
             self.own.exec_driver_sql("SET SESSION information_schema_stats_expiry = 0")
         # What is asked after every test takes no detour.
-        self.driver_connection: Any = self.own.connection.driver_connection
+        self.driver_connection = self.own.connection.driver_connection
         self.driver_error: type[Exception] = self.own.dialect.loaded_dbapi.Error
         self.statements: dict[str, str] = {}
         self.inserts = 0
@@ -216,11 +216,8 @@ class MySQL(Server):
 
     def _wait(self) -> None:
         """Wait for the answers to what `_empty` has sent."""
-        if self.is_emptying:
-            self.is_emptying = False
+        while self.driver_connection and self.driver_connection._result and self.driver_connection._result.has_next:
             self._read()
-            while self.driver_connection._result.has_next:
-                self._read()
 
     def _restore(self) -> None:
         """Empty what was written, and undo DDL, if some was sent."""
@@ -292,7 +289,6 @@ class MySQL(Server):
         self._send(*locks, *(f"TRUNCATE TABLE {name}" for name in names), "UNLOCK TABLES")
         for _ in locks:
             self._read()
-        self.is_emptying = True
 
     def _locks(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return what locks tables; after a second it fails if somebody uses one of them.
