@@ -164,6 +164,7 @@ def databases(url: str, sizes: list[int]) -> Iterator[dict[tuple[str, int], str]
     server = create_engine(named.set(database=home), isolation_level="AUTOCOMMIT")
     usual = f"{named.database}_usual"
     own = {tables: f"{named.database}_{tables}" for tables in sizes}  # the kit makes its own, named after them
+    used = {(name, tables): usual if name == "usual shape" else own[tables] for name in SUITES for tables in sizes}
     made = [usual, *(f"{name}_main{end}" for name in own.values() for end in ("", "_kit"))]
 
     def drop() -> None:
@@ -175,11 +176,7 @@ def databases(url: str, sizes: list[int]) -> Iterator[dict[tuple[str, int], str]
         connection.exec_driver_sql(f"CREATE DATABASE {usual}")
         try:
             yield {
-                (name, tables): named.set(database=usual if name == "usual shape" else own[tables]).render_as_string(
-                    False
-                )
-                for name in SUITES
-                for tables in sizes
+                suite: named.set(database=name).render_as_string(hide_password=False) for suite, name in used.items()
             }
         finally:
             drop()
