@@ -5,6 +5,7 @@ import gc
 import io
 import os
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -846,6 +847,21 @@ def test_a_statement_may_take_as_long_as_the_url_says(seconds) -> None:
 def test_times_that_the_server_writes_are_in_utc() -> None:
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT @@session.time_zone")) == "+00:00"
+
+
+@pytest.mark.skipif(engine.name not in ("mysql", "mariadb"), reason="for MySQL and MariaDB")
+@pytest.mark.parametrize("authority", [None, "/of/the/server.pem"])
+def test_a_connection_reads_no_certificates_that_it_does_not_check(monkeypatch, authority) -> None:
+    read = []
+    new_context = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", lambda **files: read.append(files["cafile"]) or new_context())
+    other = make_engine(engine.url.update_query_dict({"ssl_ca": authority} if authority else {}))
+    for _ in range(3):
+        # Who names an authority refuses a server that has no TLS, or a certificate of others.
+        with pytest.raises(OperationalError) if authority else nullcontext(), other.connect() as connection:
+            connection.detach()
+
+    assert read == [authority] * 3 if authority else read == [None]
 
 
 @servers_only

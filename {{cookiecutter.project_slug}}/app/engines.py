@@ -20,7 +20,7 @@ from sqlalchemy.orm import SessionTransaction
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.config import choice, number
-from app.drivers import ask_if_idle, cut_off, end_once
+from app.drivers import ask_if_idle, cut_off, end_once, share_certificates
 
 POOL_SIZE, MAX_OVERFLOW = 5, 10
 """The connections that a process keeps, and those that it opens in need."""
@@ -75,6 +75,7 @@ def _make_server_engine(url: URL) -> Engine:
 
     ask_if_idle(mysql_engine, lambda driver: driver._sock)
     end_once(mysql_engine)
+    share_certificates(mysql_engine)
     before_statements(mysql_engine, lambda cursor, *_: cut_off(cursor.connection))
 
     # Before the dialect's own listener, which reads the level as the default of the server.
