@@ -1,6 +1,7 @@
 """What a session belongs to and when it ends, in the corners."""
 
 import asyncio
+import contextvars
 import gc
 import logging
 import threading
@@ -193,6 +194,21 @@ def test_a_thread_with_a_copied_context_has_a_session_of_its_own(app, client) ->
     client.get("/copied")
 
     assert found[0] is not found[1]
+
+
+def test_threads_do_not_share_the_session_of_a_copy_of_a_context_that_is_over(app, client) -> None:
+    copies = []
+
+    @app.get("/copied")
+    def view():
+        copies.append(contextvars.copy_context())
+        return ""
+
+    client.get("/copied")
+    found = copies[0].run(session)
+
+    assert copies[0].run(session) is found
+    assert in_thread(lambda: copies[0].run(session)) is not found
 
 
 @pytest.mark.parametrize("passed_on", [False, True])

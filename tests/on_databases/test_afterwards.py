@@ -14,7 +14,8 @@ from contextlib import suppress
 import pytest
 from app.db import engine, session, session_factory
 from app.transactions import on_commit, transaction
-from flask import Response, got_request_exception, redirect, send_file
+from flask import Response, abort, got_request_exception, redirect, send_file
+from flask import session as client_session
 from flask.sessions import SecureCookieSessionInterface, SessionInterface, SessionMixin
 from rules.conftest import Thing, kill, names
 from sqlalchemy import event, func, insert, inspect, select, text
@@ -186,7 +187,7 @@ def test_so_it_is_with_a_listener_that_was_there_first() -> None:
 
 
 @pytest.mark.skipif(engine.name == "sqlite", reason="nobody ends its connections")
-@pytest.mark.parametrize("where", ["response", "script"])
+@pytest.mark.parametrize("where", ["response", "block", "script"])
 def test_a_connection_that_is_lost_after_the_commit_changes_nothing(app, client, caplog, where) -> None:
     sent = []
 
@@ -200,14 +201,19 @@ def test_a_connection_that_is_lost_after_the_commit_changes_nothing(app, client,
         on_commit(lambda: mail(thing))
         return ""
 
-    if where == "script":
+    if where == "response":
+        assert client.post("/rule").status_code == 200
+    elif where == "block":
         with transaction():
             work()
     else:
-        assert client.post("/rule").status_code == 200
+        work()
+        session.commit()
+    assert not session().in_transaction()
 
+    (told,) = [record for record in caplog.records if record.message == "the connection was lost after the commit"]
+    assert told.exc_info
     assert sent == names() == ["box"]
-    assert "the connection was lost after the commit" in caplog.text
     assert engine.pool.checkedout() == 0
 
 
@@ -418,21 +424,60 @@ def test_a_handler_of_409_decides_about_a_value_that_is_taken(app, client) -> No
     assert names() == ["attempt"]
 
 
+def test_what_follows_a_response_follows_it_when_it_is_aborted_with_too(app, client) -> None:
+    closed = []
+
+    @app.post("/rule")
+    def view():
+        response = Response("box")
+        response.call_on_close(lambda: closed.append(1))
+        abort(response)
+
+    client.post("/rule").close()
+
+    assert closed == [1]
+
+
 def test_a_session_of_the_client_may_hold_what_has_no_copy(app, client) -> None:
+    lock = threading.Lock()
+    store = {"lock": lock}
+
     class Held(dict, SessionMixin):
         pass
 
     class Interface(SessionInterface):
         def open_session(self, _app, _request):
-            return Held(lock=threading.Lock())
+            return Held(store)
 
-        def save_session(self, *_) -> None:
-            pass
+        def save_session(self, _app, held, _response) -> None:
+            store.clear()
+            store.update(held)
+
+    @app.post("/rule")
+    def view():
+        client_session["saved"] = True
+        session.add(Thing(id=1, name="twice", size=0))
+        return ""
 
     app.session_interface = Interface()
-    app.add_url_rule("/rule", view_func=lambda: "")
 
-    assert client.get("/rule").status_code == 200
+    assert client.post("/rule").status_code == 409
+    assert store == {"lock": lock}
+
+
+def test_a_client_without_a_session_is_told_of_a_failed_commit(app, client) -> None:
+    class Interface(SessionInterface):
+        def open_session(self, _app, _request):
+            return None
+
+    @app.post("/rule")
+    def view():
+        session.add(Thing(id=1, name="twice", size=0))
+        return ""
+
+    app.session_interface = Interface()
+
+    assert client.post("/rule").status_code == 409
 
 
 def test_a_server_side_session_that_cannot_be_opened_is_answered(app, client) -> None:
