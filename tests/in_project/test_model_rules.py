@@ -363,6 +363,18 @@ def test_a_save_that_fails_keeps_the_new_key_of_another_object() -> None:
     ]
 
 
+def test_a_save_that_fails_keeps_another_object_whose_version_was_set_by_hand(caplog) -> None:
+    animal = Animal().save()
+    session.commit()
+    animal.version, animal.age = animal.version + 5, 7
+
+    with pytest.raises(IntegrityError):
+        Child(name="no parent", parent_id=99).save()
+
+    assert committed(Animal.age) == [7]
+    assert caplog.messages == []
+
+
 def test_a_value_of_the_wrong_type_leaves_the_object_as_it_was() -> None:
     thing = Thing(name="box").save()
 

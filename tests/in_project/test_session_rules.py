@@ -342,6 +342,12 @@ def test_a_context_that_is_used_again_within_a_request_is_nested_in_it(app, clie
     assert found[0] is not found[1]
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_context_of_a_request_that_nobody_sent_has_a_session(app, method) -> None:
+    with app.test_request_context("/", method=method):
+        assert session.scalars(select(Thing)).all() == []
+
+
 def test_a_converter_that_reads_takes_the_write_lock_of_its_post(app, client) -> None:
     from werkzeug.routing import BaseConverter
 

@@ -138,6 +138,7 @@ def test_a_decorated_coroutine_function() -> None:
     assert names() == []
     assert asyncio.run(work(False)) == 1
     assert runs == [True, False]
+    assert work.__name__ == "work"
     assert names() == ["box"]
 
 

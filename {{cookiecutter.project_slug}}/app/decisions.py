@@ -77,14 +77,14 @@ def note_unhandled() -> None:
 if engine.dialect.name == "sqlite":
 
     @event.listens_for(session_factory, "after_begin")
-    def _choose_begin(begun: Session, transaction: SessionTransaction, connection: Connection) -> None:
+    def _choose_begin(begun: Session, _transaction: SessionTransaction, connection: Connection) -> None:
         """Take SQLite's only write lock at once where the transaction may write; let the others wait, not fail.
 
         A transaction that has read and then writes is refused if another has written meanwhile
         (https://www.sqlite.org/isolation.html, SQLITE_BUSY_SNAPSHOT).
         """
         # Not what a callback of `on_commit` reads of the objects of its request: it may write in a session of its own.
-        if not transaction.nested and ("block" in begun.info or _may_write(begun)) and session.existing() is begun:
+        if ("block" in begun.info or _may_write(begun)) and session.existing() is begun:
             connection.info.setdefault("transaction", {})["begin"] = "IMMEDIATE"  # another engine notes nothing
 
 
