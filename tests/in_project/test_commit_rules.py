@@ -240,7 +240,8 @@ def fail_at_commit() -> Response:
 
 
 @pytest.mark.parametrize("status", [400, 409])
-def test_a_failed_commit_takes_back_what_the_request_did_for_its_answer(app, client, status) -> None:
+def test_a_failed_commit_takes_back_what_the_request_did_for_its_answer(app, client, caplog, status) -> None:
+    caplog.set_level("DEBUG", "app")
     shown = []
 
     @app.errorhandler(IntegrityError)
@@ -255,6 +256,7 @@ def test_a_failed_commit_takes_back_what_the_request_did_for_its_answer(app, cli
     response = client.post("/post")
 
     assert response.status_code == status
+    assert "rollback because the commit failed: " in caplog.text
     assert shown == []
     assert not {"Location", "Set-Cookie", "X-Saved"} & {*response.headers.keys()}
     assert saved() == []

@@ -461,6 +461,19 @@ def test_what_one_writes_without_a_transaction_is_reported(app, caplog) -> None:
     assert names() == []
 
 
+def test_what_one_writes_with_the_session_of_the_request_is_reported(app, caplog) -> None:
+    def view():
+        decided = session()
+        Thing(name="box").save()
+        on_commit(lambda: decided.execute(insert(Thing).values(name="late", size=0)))
+        return ""
+
+    post(app, view)
+
+    assert "Discarded what nobody has committed: INSERT INTO things." in caplog.text
+    assert names() == ["box"]
+
+
 def test_one_that_nobody_commits_is_reported(app, called, caplog) -> None:
     with app.app_context():
         session.scalars(select(Thing)).all()
