@@ -11,6 +11,7 @@ import pytest
 from app.conflicts import is_conflict
 from app.db import engine, session, session_factory
 from app.transactions import attempts, on_commit, transaction
+from app.turns import lock_first
 from flask import Response, request, stream_with_context
 from rules.conftest import Page, Thing, names, size
 from sqlalchemy import select, text, update
@@ -991,3 +992,13 @@ def test_a_change_to_what_the_client_has_not_seen_is_not_repeated(app, client) -
 
     assert client.post("/rule").status_code == 409
     assert len(runs) == 1
+
+
+@pytest.mark.skipif(engine.name != "postgresql", reason="for PostgreSQL")
+def test_a_table_that_a_repeated_request_locks_is_not_locked_for_long() -> None:
+    with engine.begin() as connection:
+        lock_first(connection, OperationalError("UPDATE things SET size = 1", {}, Exception()))
+        locked = connection.scalars(text("SELECT mode FROM pg_locks WHERE relation = 'things'::regclass")).all()
+
+        assert locked == ["ExclusiveLock"]
+        assert connection.scalar(text("SHOW idle_in_transaction_session_timeout")) == "20s"

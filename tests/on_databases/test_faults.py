@@ -666,6 +666,32 @@ def test_only_an_idle_connection_is_asked_whether_it_is_there(relay, monkeypatch
 
 
 @servers_only
+def test_a_connection_is_asked_each_time_where_the_system_cannot_tell(relay, monkeypatch) -> None:
+    monkeypatch.setattr("app.drivers.BUSY", 60)
+    monkeypatch.delattr("select.poll")
+    other = make_engine(relay.url)
+    other.connect().close()
+    relay.sent.clear()
+    other.connect().close()
+    other.dispose()
+
+    assert Relay.PING in relay.sent
+
+
+@servers_only
+def test_a_connection_that_was_closed_in_the_pool_is_replaced(monkeypatch) -> None:
+    monkeypatch.setattr("app.drivers.BUSY", 60)
+    other = make_engine(engine.url)
+    with other.connect() as connection:
+        driver = connection.connection.driver_connection
+    driver.close()
+
+    with other.connect() as connection:
+        assert connection.scalar(text("SELECT 1")) == 1
+    other.dispose()
+
+
+@servers_only
 @pytest.mark.parametrize("how", ["reset", "ended"])
 def test_an_idle_connection_that_was_dropped_silently_is_replaced(relay, how, monkeypatch) -> None:
     monkeypatch.setattr("app.drivers.BUSY", 0)
