@@ -882,12 +882,14 @@ def test_a_connection_reads_no_certificates_that_it_does_not_check(monkeypatch, 
     new_context = ssl.create_default_context
     monkeypatch.setattr(ssl, "create_default_context", lambda **files: read.append(files["cafile"]) or new_context())
     other = make_engine(engine.url.update_query_dict({"ssl_ca": authority} if authority else {}))
+    used = []
     for _ in range(3):
         # Who names an authority refuses a server that has no TLS, or a certificate of others.
         with pytest.raises(OperationalError) if authority else nullcontext(), other.connect() as connection:
+            used.append(type(connection.connection.driver_connection.ctx))
             connection.detach()
 
-    assert read == [authority] * 3 if authority else read == [None]
+    assert (read, used) == (([authority] * 3, []) if authority else ([None], [ssl.SSLContext] * 3))
 
 
 @servers_only
