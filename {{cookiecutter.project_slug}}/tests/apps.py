@@ -1,5 +1,6 @@
 """The app of the tests: made once, and anew after a test that has changed it. Edit only to make it in another way."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from flask import Flask
@@ -14,45 +15,51 @@ class Apps:
     """Gives each test an app as `create_app` makes it."""
 
     app: Flask
-    contents: Any = None
+    kept: Sequence[tuple[Any, Any]] = ()
 
     def take(self) -> Flask:
         """Return the app of the test before, if that has left it as it was; else a new one."""
-        if self.contents is None or self.contents != contents_of(self.app):
-            self.app = create_app({"TESTING": True, "SECRET_KEY": "only for tests"})
-            finish(self.app)
-            self.contents = contents_of(self.app)
-        self.app._got_first_request = False  # Flask takes no more routes after that
+        if self.kept:
+            self.app._got_first_request = False  # Flask takes no more routes after that
+        if not self.kept or any(now != then and _filled(now) != _filled(then) for now, then in self.kept):
+            self.app = make_app()
+            self.kept = [(container, _copy(container)) for container in containers_of(self.app)]
         return self.app
 
 
-def finish(app: Flask) -> None:
-    """Let an app make what it would make with its first request."""
+def make_app() -> Flask:
+    """Return a new app, with what it would make with its first request."""
+    app = create_app({"TESTING": True, "SECRET_KEY": "only for tests"})
     for name in dir(type(app)):
         if isinstance(getattr(type(app), name), cached_property):
             getattr(app, name)
     app.url_map.update()
+    app._got_first_request = False
+    return app
 
 
-def contents_of(app: Flask) -> Any:
-    """Return what a test may change: the attributes of an app, and those of its parts."""
-    parts = {name: part for name, part in vars(app).items() if name != "_got_first_request"}
-    return {name: (_copy(part), _copy(getattr(part, "__dict__", None))) for name, part in parts.items()}
+def containers_of(app: Flask) -> Iterator[Any]:
+    """Yield what a test may change: the attributes of an app, those of its parts, and what is in them."""
+    for part in (app, *vars(app).values()):
+        yield from _containers_in(getattr(part, "__dict__", None))
 
 
-def _copy(value: Any) -> Any:
-    """Return a copy of containers within containers, of what they contain the very objects.
-
-    Empty ones do not count: Flask makes them where it looks for a handler.
-    """
-    if isinstance(value, dict):
-        copied = dict(value)
-        for key, item in value.items():
-            if isinstance(item, CONTAINERS):
-                copied[key] = _copy(item)
-                if not copied[key]:
-                    del copied[key]
-        return copied
+def _containers_in(value: Any) -> Iterator[Any]:
+    """Yield a container, and those within it."""
     if isinstance(value, CONTAINERS):
-        return [_copy(item) if isinstance(item, CONTAINERS) else item for item in value]
-    return value
+        yield value
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _containers_in(item)
+
+
+def _copy(container: Any) -> Any:
+    """Return a container with the same objects in it."""
+    return next(kind for kind in CONTAINERS if isinstance(container, kind))(container)
+
+
+def _filled(value: Any) -> Any:
+    """Return a dictionary without empty containers: Flask makes them where it looks for a handler."""
+    if not isinstance(value, dict):
+        return value
+    filled = {key: _filled(item) for key, item in value.items()}
+    return {key: item for key, item in filled.items() if item or not isinstance(item, CONTAINERS)}

@@ -6,6 +6,7 @@ import pytest
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from app import create_app
 from tests.apps import Apps
 
 CHANGES: dict[str, Callable[[Flask], object]] = {
@@ -43,3 +44,26 @@ def test_an_app_that_has_only_answered_is_used_again(path: str) -> None:
 
     assert apps.take() is first
     first.add_url_rule("/new", view_func=lambda: "")  # as to a new one
+
+
+def test_an_app_that_answers_while_it_is_made_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def create_and_ask(settings: dict[str, object]) -> Flask:
+        app = create_app(settings)
+        app.test_client().get("/")
+        return app
+
+    monkeypatch.setattr("tests.apps.create_app", create_and_ask)
+    apps = Apps()
+
+    assert apps.take() is apps.take()
+
+
+def test_what_a_test_puts_in_the_place_of_a_container_is_looked_at_too() -> None:
+    apps = Apps()
+    first = apps.take()
+
+    first.jinja_env.globals = dict(first.jinja_env.globals)
+    assert apps.take() is first
+    first.jinja_env.globals["new"] = 1
+
+    assert apps.take() is not first
