@@ -385,7 +385,14 @@ def test_what_a_test_leaves_open_is_ended_and_fails_it_by_name(project: Path, ur
     path = write_test(
         project,
         """
+from contextlib import suppress
+from itertools import count
+import pytest
+from sqlalchemy import insert
+from sqlalchemy.exc import DBAPIError
+
 kept = []
+release = threading.Event()
 
 def test_writes():
     kept.append(create_engine(engine.url).connect())
@@ -406,11 +413,25 @@ def test_keeps_a_connection():
 
 def test_waits_in_a_thread():
     def hold():
-        with engine.connect() as connection:
+        with suppress(DBAPIError), engine.connect() as connection:  # which is ended meanwhile
             connection.execute(text("SELECT 1"))
-            release.wait(5)
-    release = threading.Event()
+            release.wait(20)
+        pytest.raises(RuntimeError, engine.connect)
     kept.append(threading.Thread(target=hold, daemon=True))
+    kept[-1].start()
+
+def test_writes_on():
+    def write():
+        for number in count():
+            try:
+                with engine.begin() as connection:
+                    connection.execute(insert(User).values(name="x", email=f"{number}@example.com"))
+            except DBAPIError:  # its connection was ended
+                continue
+            except RuntimeError:
+                if release.is_set():
+                    return
+    kept.append(threading.Thread(target=write, daemon=True))
     kept[-1].start()
 
 def test_pushes_a_context(app):
@@ -421,15 +442,27 @@ def test_is_clean():
     assert session.scalar(text("SELECT COUNT(*) FROM users")) == 0
     assert User(name="Ada", email="ada@example.com").save().id == 1
     assert engine.name != "postgresql" or session.scalar(text("SELECT pg_try_advisory_lock(7)"))
+    session.commit()
+    release.set()
+    for thread in kept[-2:]:
+        thread.join(5)
+        assert not thread.is_alive()
 """,
     )
 
     told = suite(project, url, path, "--durations=9", ok=False)
 
-    left_open = ["writes", "reads", "keeps_a_connection", "waits_in_a_thread", "pushes_a_context"]
+    left_open = [
+        "writes",
+        "reads",
+        "keeps_a_connection",
+        "waits_in_a_thread",
+        "writes_on",
+        "pushes_a_context",
+    ]
     if url:  # on SQLite nobody waits for a reader, and its file is replaced
         left_open.append("reads_elsewhere")
-    assert re.search(rf"7 passed, {len(left_open)} errors in [0-9]\.", told), told
+    assert re.search(rf"8 passed, {len(left_open)} errors in [0-9]\.", told), told
     for name in left_open:
         assert f"ERROR {path}::test_{name} - Failed: The test" in told
 

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
@@ -110,19 +110,20 @@ def fresh_database() -> Iterator[None]:
     if WIDER_FIXTURES:  # they may have written
         restore_database()
         WIDER_FIXTURES.clear()
+    others = set(threading.enumerate())
     yield
     contexts = pop_contexts()
-    left_open = restore_database()
+    left_open = restore_database(set(threading.enumerate()) - others)
     if contexts or left_open:
         found = ", ".join(filter(None, (contexts, left_open)))
         pytest.fail(f"The test left open: {found}. Close its sessions and join its threads.", pytrace=False)
 
 
-def restore_database() -> str | None:
+def restore_database(threads: Iterable[threading.Thread] = ()) -> str | None:
     """Bring back the migrated, empty database; return what was found open. A test after which this is impossible fails."""
     app_db.session.remove()
     try:
-        return DATABASE.restore()
+        return DATABASE.restore(threads)
     except UnusableDatabaseError as error:
         reason = str(error)
     pytest.fail(reason, pytrace=False)  # out here, so that what led to it is not shown

@@ -13,8 +13,9 @@ import shutil
 import sqlite3
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache, wraps
 from importlib.metadata import version
 from pathlib import Path
@@ -61,6 +62,7 @@ class Database:
     def __init__(self, url: str) -> None:
         """Use the database that a URL names."""
         self.url = url
+        self.left: WeakSet[threading.Thread] = WeakSet()
 
     def build(self, engine: Engine, cache: Path | None) -> None:
         """Make the schema on the app's engine, or take what an earlier run has made from the same migrations.
@@ -69,9 +71,14 @@ class Database:
         """
         raise NotImplementedError
 
-    def restore(self) -> str | None:
-        """Bring back what the migrations made, whatever was done since; return what was found open, and is rolled back."""
+    def restore(self, threads: Iterable[threading.Thread] = ()) -> str | None:
+        """Bring back what the migrations made, whatever was done since; return what was found open, and is rolled back.
+
+        If connections are in use, `threads` get no others: what a test has left at work does not reach the next one.
+        """
         in_use = open_connections(self.engine, wait=1)
+        if in_use:
+            self.left.update(threads)
         if self.has_state:
             self.reconnect()
         if in_use:
@@ -97,6 +104,8 @@ class Database:
         self.engine = engine
         event.listen(engine, "connect", lambda _, record: record.info.update(generation=self.generation))
         event.listen(engine, "checkin", self._close_old)
+        for name in ("do_connect", "checkout"):
+            event.listen(engine, name, self._refuse)
         for name in ("do_execute", "do_executemany", "do_execute_no_params"):
             event.listen(engine, name, self._note_state)
         # Who has the driver's connection may do anything with it; SQLAlchemy itself asks for it in the same way.
@@ -119,9 +128,17 @@ class Database:
 
         return note_then_hand_out
 
+    def _refuse(self, *_: object) -> None:
+        """Give no connection to a thread that has outlived its test.
+
+        :raises RuntimeError: in such a thread.
+        """
+        if threading.current_thread() in self.left:
+            raise RuntimeError("The test that has started this thread has ended: it gets no connection any more.")
+
     def _close_old(self, _connection: object, record: ConnectionPoolEntry) -> None:
         """Close a connection that comes back to a pool that is no longer used."""
-        if record.info["generation"] != self.generation:
+        if record.info.get("generation") != self.generation:
             record.close()
 
     def put_back(self) -> list[str]:
@@ -164,11 +181,11 @@ class SQLite(Database):
         # SQLite takes up to 500 of them in a statement.
         self.written = [" UNION ALL ".join(questions[start : start + 400]) for start in range(0, len(questions), 400)]
 
-    def restore(self) -> str | None:
+    def restore(self, threads: Iterable[threading.Thread] = ()) -> str | None:
         """Bring back the image, with other connections if a result may not have been read to its end: it keeps what they see."""
         self.has_state = self.has_state or bool(self.cursors)
         self.cursors.clear()
-        return super().restore()
+        return super().restore(threads)
 
     def _note_state(self, cursor: Any, statement: str, *more: object) -> None:
         """Note who reads too."""
