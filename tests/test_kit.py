@@ -528,6 +528,7 @@ died = []
 
 @pytest.fixture
 def dies():
+    DATABASE._fetch_and_empty((), ["users"])  # again: others may have been waited for because of their DDL
     assert DATABASE.driver_connection._result.has_next
     DATABASE._wait()  # so that the table can be filled again
     with create_engine(engine.url).begin() as other:
@@ -539,13 +540,67 @@ def test_writes():
     session.commit()
 
 def test_is_clean(dies):
-    assert died[0] == "_result"
     assert User(name="Ada", email="ada@example.com").save().id == 1
+    assert died[0] == "_result"
     assert session.scalar(text("SELECT COUNT(*) FROM users")) == 1
 """,
     )
 
     assert "2 passed" in suite(project, url, path)
+
+
+@pytest.mark.parametrize("server", ["mariadb"])
+def test_a_transaction_that_begins_with_its_test_reads_all_tables(project: Path, url: str) -> None:
+    (project / "reader.py").write_text(
+        """
+import sys
+from sqlalchemy import create_engine, text
+
+with create_engine(sys.argv[1]).connect() as connection:
+    for _ in sys.stdin:
+        connection.execute(text("SELECT * FROM alembic_version"))
+        print(len(connection.execute(text("SELECT * FROM users")).all()), flush=True)
+        connection.rollback()
+"""
+    )
+    path = write_test(
+        project,
+        """
+import subprocess, sys
+import pytest
+
+@pytest.fixture(scope="module")
+def process():
+    command = [sys.executable, "reader.py", engine.url.render_as_string(hide_password=False)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
+        yield started
+        started.stdin.close()
+
+def write():
+    User(name="Ada", email="ada@example.com").save()
+    for table in ("ones", "parents", "twos"):  # some milliseconds, until all are empty
+        session.execute(text(f"INSERT INTO {table} (id) VALUES (1)"))
+    session.commit()
+
+@pytest.mark.parametrize("number", range(30))
+def test_reads_past_the_engine(number):
+    connection = engine.raw_connection()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM alembic_version")
+        cursor.execute("SELECT * FROM users")
+        assert not cursor.fetchall()
+    connection.close()
+    write()
+
+@pytest.mark.parametrize("number", range(30))
+def test_reads_in_another_process(number, process):
+    print("read", file=process.stdin, flush=True)
+    assert int(process.stdout.readline()) == 0
+    write()
+""",
+    )
+
+    assert "60 passed" in suite(project, url, path)
 
 
 @pytest.mark.parametrize("server", ["mariadb"])

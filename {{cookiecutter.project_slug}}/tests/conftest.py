@@ -61,8 +61,8 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.Fix
 
 
 def pytest_runtest_call() -> None:
-    """Begin a test when the database is back."""
-    DATABASE.finish()
+    """Begin a test when the database is back, or will be for all who ask it."""
+    DATABASE.begin()
 
 
 def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[Any]) -> None:

@@ -86,6 +86,9 @@ class Database:
         found = [f"{in_use} connection(s)"] if in_use else []
         return ", ".join(found + self.put_back()) or None
 
+    def begin(self) -> None:
+        """Begin a test."""
+
     def finish(self) -> None:
         """Wait until the database is back, if `restore` has not."""
 

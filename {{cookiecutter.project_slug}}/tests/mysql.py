@@ -5,7 +5,9 @@ Beside it there is a second one, `…_kit`, with what the tests note. A procedur
 
 import os
 import re
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
+from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -16,7 +18,8 @@ from tests.database import UnusableDatabaseError
 from tests.servers import Server
 
 TEMPORARY = "Com_create_temporary_table"
-CONNECTIONS = "Threads_connected"
+CONNECTED = "Threads_connected"
+CONNECTIONS = "Connections"
 COUNTED = (
     TEMPORARY,
     *(
@@ -27,6 +30,7 @@ COUNTED = (
     "Com_alter_db",
     *(f"Com_{verb}_{thing}" for verb in ("create", "drop") for thing in ("index", "trigger", "view")),
     "Com_rename_table",
+    CONNECTED,
     CONNECTIONS,
 )
 # Triggers do not see DDL, but the server counts it: that of others too, so this says only that there may have been some.
@@ -43,6 +47,7 @@ OTHERS = (
 
 LOCK_WAIT_TIMEOUT = 1205
 COM_QUERY = 3
+INSERT = re.compile(r"\s*INSERT\s+INTO\s+`?(\w+)", re.IGNORECASE)
 SEQUENCE = "SEQUENCE"
 VERSIONED = "SYSTEM VERSIONED"
 
@@ -68,6 +73,8 @@ class MySQL(Server):
     package = "pymysql"
     home = "information_schema"
     driver_connection: Any = None
+    connections = 0
+    alone = False
     patience: ClassVar = Server.patience | {"read_timeout": 5, "client_flag": 1 << 16}  # MULTI_STATEMENTS
 
     def connect(self, database: str) -> Connection:
@@ -79,9 +86,29 @@ class MySQL(Server):
 
     def build(self, engine: Engine, cache: Path | None) -> None:
         """Make the database; let no test wait for the lock of a table for a day, as the server would."""
+        self.at_work = threading.RLock()
+        self.inserted: set[str] = set()
         event.listen(engine, "connect", limit_wait)
         os.register_at_fork(before=self.finish)  # the answer is for the parent
+        connection_class = cast("Any", self.server.dialect.loaded_dbapi).connections.Connection
+        connection_class.query = self._finish_first(connection_class.query)
         super().build(engine, cache)
+
+    def _finish_first(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a method of all connections that waits until the tables are empty."""
+
+        @wraps(method)
+        def finish_then_query(connection: Any, *args: Any, **kwargs: Any) -> Any:
+            self.finish()
+            return method(connection, *args, **kwargs)
+
+        return finish_then_query
+
+    def _note_state(self, cursor: object, statement: str, *more: object) -> None:
+        """Note also into which table a row is inserted."""
+        super()._note_state(cursor, statement, *more)
+        if into := INSERT.match(statement):
+            self.inserted.add(into[1])
 
     def exists(self, name: str) -> bool:
         """Return whether there is a database."""
@@ -162,6 +189,7 @@ class MySQL(Server):
         self.statements: dict[str, str] = {}
         self.inserts = 0
         self.kept = self.numbers = ""  # no question yet
+        self.watched: set[str] = set()
 
     def note(self, key: str) -> None:
         """Note what the migrations have made, and last the key."""
@@ -188,43 +216,59 @@ class MySQL(Server):
         self.own.exec_driver_sql("INSERT INTO schema_key VALUES (%s)", (key,))
 
     def put_back(self) -> list[str]:
-        """Empty what was written, and undo DDL; end what holds a lock on it."""
-        try:
-            self._restore()
-        except (self.driver_error, DBAPIError) as error:
-            found = ["a transaction"] if is_lock(error) else []
-            if found:
-                self.disconnect()
-            self.own.invalidate()  # it may have ended, or stand anywhere
-            self.own.close()
-            self.open()
+        """Empty what was written, and undo DDL; end what holds a lock on it. Threads that a test has left wait meanwhile."""
+        with self.at_work:
             try:
                 self._restore()
-            except (self.driver_error, DBAPIError):
-                self.rebuild()
-            return found
-        return []
+            except (self.driver_error, DBAPIError) as error:
+                found = ["a transaction"] if is_lock(error) else []
+                if found:
+                    self.disconnect()
+                self.driver_connection = None
+                self.own.invalidate()  # it may have ended, or stand anywhere
+                self.own.close()
+                self.open()
+                try:
+                    self._restore()
+                except (self.driver_error, DBAPIError):
+                    self.rebuild()
+                return found
+            return []
+
+    def begin(self) -> None:
+        """Let a test begin before the tables are empty, unless other processes are connected, or have been since the last one.
+
+        `finish` does not stop those, and a transaction that began before that may not read the tables after it.
+        """
+        if not self.alone:
+            self.finish()
 
     def finish(self) -> None:
         """Wait until the tables are empty; if the connection has died, begin again with another."""
-        try:
-            self._wait()
-        except self.driver_error:
-            self.statements = {}  # all is looked at then
-            self.put_back()
-            self._wait()
+        with self.at_work:
+            try:
+                self._wait()
+            except self.driver_error:
+                self.statements = {}  # all is looked at then
+                self.put_back()
+                self._wait()
 
     def _wait(self) -> None:
-        """Wait for the answers to what `_empty` has sent."""
+        """Wait for the answers to what `_fetch_and_empty` has sent."""
         while self.driver_connection and self.driver_connection._result and self.driver_connection._result.has_next:
             self._read()
 
     def _restore(self) -> None:
         """Empty what was written, and undo DDL, if some was sent."""
-        counted, written, contents, numbers = self._fetch_each(COUNTERS, self._written(), self.kept, self.numbers)
-        statements, connections = self._count(counted)
-        if connections > self._idle() + len((self.own, self.server)):  # somebody else is on the server
+        known, self.inserted = self.inserted & self.watched, set()
+        questions = (COUNTERS, self._written(), self.kept, self.numbers)
+        counted, written, contents, numbers = self._fetch_and_empty(questions, known)
+        statements, connected, connections = self._count(counted)
+        others = connected - self._idle() - len((self.own, self.server))
+        if others > 0:
             self._try_locks()
+        self.alone = others <= 0 and connections == self.connections
+        self.connections = connections
         had_ddl = statements != self.statements
         if statements.get(TEMPORARY) != self.statements.get(TEMPORARY):
             self.engine.dispose()  # temporary tables end with their connection
@@ -241,18 +285,18 @@ class MySQL(Server):
             self._fetch("TRUNCATE TABLE written")
             self.inserts = 0
         else:
-            tables = self._named(*written[0])
+            tables = self._named(*written[0]) - known
         if tables:
-            self._empty(tables)
-        if tables & self.next.keys():
+            self._fetch_and_empty((), tables)
+        if (tables | known) & self.next.keys():
             numbers = self._fetch(self.numbers)
         if self._restart(numbers) or had_ddl:
             self.statements = self._count(self._fetch(COUNTERS))[0]
 
-    def _count(self, counted: Any) -> tuple[dict[str, str], int]:
-        """Return how often the server has been sent DDL, by its kind, and how many connections it has."""
+    def _count(self, counted: Any) -> tuple[dict[str, str], int, int]:
+        """Return how often the server has been sent DDL, by its kind, how many connections it has, and how many it had in all."""
         counters = dict(counted)
-        return counters, int(counters.pop(CONNECTIONS))
+        return counters, int(counters.pop(CONNECTED)), int(counters.pop(CONNECTIONS))
 
     def _try_locks(self) -> None:
         """Lock all tables for a moment, if others than the app's pool use the database: it fails if one of them uses a table.
@@ -278,17 +322,21 @@ class MySQL(Server):
         self.inserts = inserts
         return tables & self.watched
 
-    def _empty(self, tables: set[str]) -> None:
-        """Lock tables, and begin to empty them, which restarts their ids too: nobody else can be in its way then.
+    def _fetch_and_empty(self, questions: Iterable[str], tables: Iterable[str]) -> list[Any]:
+        """Send questions, lock tables, and begin to empty them, which restarts their ids too; return the answers.
 
-        The server needs a millisecond or two for each, in which pytest reports the test and makes the fixtures of the next;
-        `finish` waits for it.
+        The server needs a millisecond or two for each table, in which pytest reports the test and begins the next; nobody else
+        can be in the way then. `finish` waits for it.
         """
         names = [self._quoted(table) for table in sorted(tables)]
-        locks = self._locks(names)
-        self._send(*locks, *(f"TRUNCATE TABLE {name}" for name in names), "UNLOCK TABLES")
+        locks = self._locks(names) if names else ()
+        truncations = (*(f"TRUNCATE TABLE {name}" for name in names), "UNLOCK TABLES") if names else ()
+        self._wait()
+        self._send(*questions, *locks, *truncations)
+        answers = [question and self._read() for question in questions]
         for _ in locks:
             self._read()
+        return answers
 
     def _locks(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return what locks tables; after a second it fails if somebody uses one of them.
@@ -317,14 +365,12 @@ class MySQL(Server):
 
     def _fetch_each(self, *statements: str) -> list[Any]:
         """Send statements at once, and return the rows of each; an empty one is not sent."""
-        self._wait()
-        if any(statements):
-            self._send(*filter(None, statements))
-        return [statement and self._read() for statement in statements]
+        return self._fetch_and_empty(statements, ())
 
     def _send(self, *statements: str) -> None:
         """Send statements at once; `_read` is to be called for each."""
-        self.driver_connection._execute_command(COM_QUERY, "; ".join(statements))
+        if any(statements):
+            self.driver_connection._execute_command(COM_QUERY, "; ".join(filter(None, statements)))
 
     def _read(self) -> Any:
         """Wait for the answer to the next statement, and return its rows."""
