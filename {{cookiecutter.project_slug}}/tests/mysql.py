@@ -87,10 +87,16 @@ class MySQL(Server):
         self.at_work = threading.RLock()
         self.inserted: set[str] = set()
         event.listen(engine, "connect", limit_wait)
-        os.register_at_fork(before=self.finish)  # the answer is for the parent
+        release = self.at_work.release  # by the thread that forks, which is the child's only one
+        os.register_at_fork(before=self._finish_and_hold, after_in_parent=release, after_in_child=release)
         connection_class = cast("Any", self.server.dialect.loaded_dbapi).connections.Connection
         connection_class.query = self._finish_first(connection_class.query)
         super().build(engine, cache)
+
+    def _finish_and_hold(self) -> None:
+        """Let no thread be at work during a fork: the answers are for the parent, and the child has no such thread."""
+        self.at_work.acquire()
+        self.finish()
 
     def _finish_first(self, method: Callable[..., Any]) -> Callable[..., Any]:
         """Return a method of all connections that waits until the tables are empty."""
