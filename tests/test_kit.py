@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -385,6 +385,7 @@ def test_what_a_test_leaves_open_is_ended_and_fails_it_by_name(project: Path, ur
     path = write_test(
         project,
         """
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
 import pytest
@@ -393,6 +394,11 @@ from sqlalchemy.exc import DBAPIError
 
 kept = []
 release = threading.Event()
+executor = ThreadPoolExecutor(1)
+
+def ask():
+    with engine.connect() as connection:
+        return connection.scalar(text("SELECT 1"))
 
 def test_writes():
     kept.append(create_engine(engine.url).connect())
@@ -410,6 +416,7 @@ def test_keeps_a_connection():
     kept.append(engine.connect())
     kept[-1].execute(text("SELECT pg_advisory_lock(7)" if engine.name == "postgresql" else "SELECT 1"))
     kept[-1].commit()
+    assert executor.submit(ask).result() == 1
 
 def test_waits_in_a_thread():
     def hold():
@@ -443,6 +450,7 @@ def test_is_clean():
     assert User(name="Ada", email="ada@example.com").save().id == 1
     assert engine.name != "postgresql" or session.scalar(text("SELECT pg_try_advisory_lock(7)"))
     session.commit()
+    assert executor.submit(ask).result() == 1  # by the same thread, which had left nothing
     release.set()
     for thread in kept[-2:]:
         thread.join(5)
@@ -491,18 +499,20 @@ def test_reads_from_elsewhere():
 def test_keeps_it():
     assert elsewhere.in_transaction()
 
-def test_ends_it():
-    elsewhere.close()
+class TestEnded:
+    @classmethod
+    def setup_class(cls):
+        elsewhere.close()
 
-def test_is_clean():
-    assert User(name="Ada", email="ada@example.com").save().id == 1
-    assert session.scalar(text("SELECT COUNT(*) FROM users")) == 1
+    def test_is_clean(self):
+        assert User(name="Ada", email="ada@example.com").save().id == 1
+        assert session.scalar(text("SELECT COUNT(*) FROM users")) == 1
 """,
     )
 
     told = suite(project, url, path, ok=False)
 
-    assert "4 passed, 2 errors" in told
+    assert "2 passed, 2 errors" in told
     assert len(re.findall(f"^{LOCKED}", told, re.MULTILINE)) == 2
     assert "exception" not in told
     for name in ("reads_from_elsewhere", "keeps_it"):
@@ -549,18 +559,193 @@ def test_is_clean(dies):
     assert "2 passed" in suite(project, url, path)
 
 
+LOST = """
+from time import sleep
+from tests import DATABASE
+
+BACKEND, LOCK = {
+    "postgresql": ("SELECT pg_backend_pid()", "SELECT pg_try_advisory_lock(hashtextextended(:name, 0))"),
+    "mysql": ("SELECT CONNECTION_ID()", "SELECT GET_LOCK(:name, 0)"),
+}[engine.name.replace("mariadb", "mysql")]
+others = create_engine(DATABASE.server_url.set(database=DATABASE.home), isolation_level="AUTOCOMMIT")
+kept = []
+
+def end(*connections):
+    numbers = [connection.scalar(text(BACKEND)) for connection in connections]
+    with others.connect() as other:
+        for number in numbers:
+            other.execute(text(f"SELECT pg_terminate_backend({number})" if engine.name == "postgresql" else f"KILL {number}"))
+
+def write():
+    assert User(name="Ada", email="ada@example.com").save().id == 1
+    session.commit()
+
+def write_and_change_a_table():
+    write()
+    session.execute(text("CREATE INDEX more ON users (name)"))
+    session.commit()
+
+def test_ends_what_restores():
+    write()
+    end(DATABASE.own)
+
+def test_changes_a_table():
+    write_and_change_a_table()
+    end(DATABASE.server)
+
+def test_keeps_a_connection():
+    write()
+    kept.append(engine.connect())
+    end(DATABASE.server)
+
+def test_ends_both():
+    write()
+    end(DATABASE.server, DATABASE.own)
+
+def test_is_clean_and_has_its_name():
+    write()
+    with others.connect() as other:
+        assert not other.scalar(text(LOCK), {"name": DATABASE.name})
+
+def test_a_place_in_the_pool_may_be_empty():
+    with engine.connect(), engine.connect():
+        pass
+    idle = DATABASE._idle()
+    with engine.connect(), engine.connect() as lost:
+        lost.invalidate()
+    assert DATABASE._idle() == idle - 1
+
+def test_another_run_takes_the_name():
+    write_and_change_a_table()
+    end(DATABASE.server)
+    kept.append(others.connect())
+    while not kept[-1].scalar(text(LOCK), {"name": DATABASE.name}):
+        sleep(0.01)
+
+def test_is_not_run():
+    raise AssertionError
+"""
+
+
+@ON_SERVERS
+def test_a_connection_of_the_tests_that_is_lost_is_replaced(bake: Bake, url: str) -> None:
+    project = bake()
+    path = write_test(project, LOST)
+
+    told = suite(project, url, path, ok=False)
+
+    assert "7 passed, 3 errors" in told
+    assert f"ERROR {path}::test_keeps_a_connection - Failed: The test" in told
+    assert len(re.findall("^The connection to the server was lost, and another run has taken", told, re.MULTILINE)) == 2
+    for name in ("another_run_takes_the_name", "is_not_run"):
+        assert f"ERROR {path}::test_{name} - Failed: The" in told
+
+
+def pass_on(source: socket.socket, target: socket.socket, away: Path) -> None:
+    """Pass on what one side says to the other, until a file is there that says that the server is away."""
+    with suppress(OSError), source, target:
+        source.settimeout(0.02)
+        while not away.exists():
+            with suppress(TimeoutError):
+                said = source.recv(65536)
+                if not said:
+                    break
+                target.sendall(said)
+
+
+@ON_SERVERS
+def test_a_server_that_goes_away_is_told_in_a_line_and_found_again(bake: Bake, url: str) -> None:
+    project = bake()
+    path = write_test(
+        project,
+        """
+import time
+from pathlib import Path
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+away = Path("away")
+
+def write():
+    assert User(name="Ada", email="ada@example.com").save().id == 1
+    session.commit()
+
+def test_is_there():
+    write()
+
+def test_goes():
+    write()
+    away.touch()
+    time.sleep(1)  # fifty times what it takes
+    with pytest.raises(DBAPIError):
+        write()
+
+def test_is_away():
+    raise AssertionError
+
+class TestBack:
+    @classmethod
+    def setup_class(cls):
+        away.unlink()
+
+    def test_is_back(self):
+        write()
+
+    def test_is_clean(self):
+        write()
+""",
+    )
+    there = make_url(url)
+    plain = {"sslmode": "disable"} if there.drivername.startswith("postgresql") else {"ssl_disabled": "true"}
+    with socket.create_server(("127.0.0.1", 0)) as relay:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    client = relay.accept()[0]
+                    server = socket.create_connection((there.host, there.port))
+                    for pair in ((client, server), (server, client)):
+                        threading.Thread(target=pass_on, args=(*pair, project / "away"), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        through = there.update_query_dict(plain).set(host="127.0.0.1", port=relay.getsockname()[1])
+        told = suite(project, through.render_as_string(hide_password=False), path, ok=False)
+
+    assert "4 passed, 2 errors" in told
+    for name in ("goes", "is_away"):
+        assert f"ERROR {path}::test_{name} - Failed: TEST_DATABASE_URL" in told
+
+
+MANY_TABLES = '''"""What takes some time to be emptied."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Make the tables."""
+    for number in range(20):
+        op.create_table(f"more_{number}", sa.Column("id", sa.Integer, primary_key=True))
+'''
+
+
 @pytest.mark.parametrize("server", ["mariadb"])
-def test_a_transaction_that_begins_with_its_test_reads_all_tables(project: Path, url: str) -> None:
+def test_a_transaction_that_begins_with_its_test_reads_all_tables(bake: Bake, url: str) -> None:
+    project = bake()
+    (project / "migrations" / "versions" / "0002_more_tables.py").write_text(MANY_TABLES)
     (project / "reader.py").write_text(
         """
 import sys
-from sqlalchemy import create_engine, text
+from sqlalchemy import NullPool, create_engine, text
 
-with create_engine(sys.argv[1]).connect() as connection:
-    for _ in sys.stdin:
+engine = create_engine(sys.argv[1], poolclass=NullPool)
+for _ in sys.stdin:
+    with engine.connect() as connection:
         connection.execute(text("SELECT * FROM alembic_version"))
         print(len(connection.execute(text("SELECT * FROM users")).all()), flush=True)
-        connection.rollback()
 """
     )
     path = write_test(
@@ -578,11 +763,11 @@ def process():
 
 def write():
     User(name="Ada", email="ada@example.com").save()
-    for table in ("ones", "parents", "twos"):  # some milliseconds, until all are empty
-        session.execute(text(f"INSERT INTO {table} (id) VALUES (1)"))
+    for number in range(20):
+        session.execute(text(f"INSERT INTO more_{number} VALUES (1)"))
     session.commit()
 
-@pytest.mark.parametrize("number", range(30))
+@pytest.mark.parametrize("number", range(20))
 def test_reads_past_the_engine(number):
     connection = engine.raw_connection()
     with connection.cursor() as cursor:
@@ -592,15 +777,30 @@ def test_reads_past_the_engine(number):
     connection.close()
     write()
 
-@pytest.mark.parametrize("number", range(30))
-def test_reads_in_another_process(number, process):
+def look(process):
     print("read", file=process.stdin, flush=True)
-    assert int(process.stdout.readline()) == 0
+    return int(process.stdout.readline())
+
+@pytest.fixture
+def seen(process):
+    return look(process)
+
+@pytest.fixture(scope="module", params=range(10))
+def seen_by_a_wider_fixture(process, request):
+    return look(process)
+
+@pytest.mark.parametrize("number", range(20))
+def test_reads_in_another_process(number, seen):
+    assert seen == 0
+    write()
+
+def test_is_read_by_a_wider_fixture(seen_by_a_wider_fixture):
+    assert seen_by_a_wider_fixture == 0
     write()
 """,
     )
 
-    assert "60 passed" in suite(project, url, path)
+    assert "50 passed" in suite(project, url, path)
 
 
 @pytest.mark.parametrize("server", ["mariadb"])

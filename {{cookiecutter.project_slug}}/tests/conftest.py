@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
@@ -60,11 +60,6 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.Fix
         request.getfixturevalue("fresh_database")
 
 
-def pytest_runtest_call() -> None:
-    """Begin a test when the database is back, or will be for all who ask it."""
-    DATABASE.begin()
-
-
 def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[Any]) -> None:
     """Note that a fixture of several tests has ended."""
     note_wider(fixturedef)
@@ -73,6 +68,7 @@ def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[Any]) -> None:
 def note_wider(fixturedef: pytest.FixtureDef[Any]) -> None:
     """Note that a fixture is one of several tests: between those tests, only such ones can write."""
     if fixturedef.scope != "function":
+        DATABASE.finish()
         WIDER_FIXTURES.append(fixturedef.argname)
 
 
@@ -110,22 +106,23 @@ def fresh_database() -> Iterator[None]:
     if WIDER_FIXTURES:  # they may have written
         restore_database()
         WIDER_FIXTURES.clear()
-    others = set(threading.enumerate())
+    DATABASE.begin()
     yield
     contexts = pop_contexts()
-    left_open = restore_database(set(threading.enumerate()) - others)
+    left_open = restore_database()
     if contexts or left_open:
         found = ", ".join(filter(None, (contexts, left_open)))
         pytest.fail(f"The test left open: {found}. Close its sessions and join its threads.", pytrace=False)
 
 
-def restore_database(threads: Iterable[threading.Thread] = ()) -> str | None:
+def restore_database() -> str | None:
     """Bring back the migrated, empty database; return what was found open. A test after which this is impossible fails."""
     app_db.session.remove()
     try:
-        return DATABASE.restore(threads)
+        return DATABASE.restore()
     except UnusableDatabaseError as error:
         reason = str(error)
+        WIDER_FIXTURES.append("a test whose rows are still there")
     pytest.fail(reason, pytrace=False)  # out here, so that what led to it is not shown
 
 

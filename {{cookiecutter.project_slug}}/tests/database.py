@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache, wraps
 from importlib.metadata import version
 from pathlib import Path
@@ -58,10 +58,13 @@ class Database:
     engine: Engine
     generation = 0
     has_state = False
+    earlier: set[threading.Thread] | None = None
+    """The threads that were there before the test, while there is one."""
 
     def __init__(self, url: str) -> None:
         """Use the database that a URL names."""
         self.url = url
+        self.users: dict[ConnectionPoolEntry, threading.Thread] = {}
         self.left: WeakSet[threading.Thread] = WeakSet()
 
     def build(self, engine: Engine, cache: Path | None) -> None:
@@ -71,14 +74,15 @@ class Database:
         """
         raise NotImplementedError
 
-    def restore(self, threads: Iterable[threading.Thread] = ()) -> str | None:
-        """Bring back what the migrations made, whatever was done since; return what was found open, and is rolled back.
+    def begin(self) -> None:
+        """Begin a test."""
+        self.earlier = set(threading.enumerate())
 
-        If connections are in use, `threads` get no others: what a test has left at work does not reach the next one.
-        """
-        in_use = open_connections(self.engine, wait=1)
-        if in_use:
-            self.left.update(threads)
+    def restore(self) -> str | None:
+        """Bring back what the migrations made, whatever was done since; return what was found open, and is rolled back."""
+        in_use = self._wait_for_connections()
+        self.users.clear()
+        self.earlier = None
         if self.has_state:
             self.reconnect()
         if in_use:
@@ -86,8 +90,20 @@ class Database:
         found = [f"{in_use} connection(s)"] if in_use else []
         return ", ".join(found + self.put_back()) or None
 
-    def begin(self) -> None:
-        """Begin a test."""
+    def _wait_for_connections(self) -> int:
+        """Wait a second for the connections of the app that are in use, and return how many still are.
+
+        The threads that the test has started, and that have used them meanwhile, get no others: they would reach the next test.
+        """
+        end = time.monotonic() + 1
+        users: set[threading.Thread] = set()
+        while in_use := open_connections(self.engine):
+            users.update(tuple(self.users.values()))
+            if time.monotonic() >= end:
+                self.left.update(users - (self.earlier or users))
+                break
+            time.sleep(0.01)
+        return in_use
 
     def finish(self) -> None:
         """Wait until the database is back, if `restore` has not."""
@@ -107,8 +123,8 @@ class Database:
         self.engine = engine
         event.listen(engine, "connect", lambda _, record: record.info.update(generation=self.generation))
         event.listen(engine, "checkin", self._close_old)
-        for name in ("do_connect", "checkout"):
-            event.listen(engine, name, self._refuse)
+        event.listen(engine, "do_connect", self._refuse)
+        event.listen(engine, "checkout", self._lend)
         for name in ("do_execute", "do_executemany", "do_execute_no_params"):
             event.listen(engine, name, self._note_state)
         # Who has the driver's connection may do anything with it; SQLAlchemy itself asks for it in the same way.
@@ -139,8 +155,14 @@ class Database:
         if threading.current_thread() in self.left:
             raise RuntimeError("The test that has started this thread has ended: it gets no connection any more.")
 
+    def _lend(self, _connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
+        """Note who uses a connection."""
+        self._refuse()
+        self.users[record] = threading.current_thread()
+
     def _close_old(self, _connection: object, record: ConnectionPoolEntry) -> None:
         """Close a connection that comes back to a pool that is no longer used."""
+        self.users.pop(record, None)
         if record.info.get("generation") != self.generation:
             record.close()
 
@@ -184,11 +206,11 @@ class SQLite(Database):
         # SQLite takes up to 500 of them in a statement.
         self.written = [" UNION ALL ".join(questions[start : start + 400]) for start in range(0, len(questions), 400)]
 
-    def restore(self, threads: Iterable[threading.Thread] = ()) -> str | None:
+    def restore(self) -> str | None:
         """Bring back the image, with other connections if a result may not have been read to its end: it keeps what they see."""
         self.has_state = self.has_state or bool(self.cursors)
         self.cursors.clear()
-        return super().restore(threads)
+        return super().restore()
 
     def _note_state(self, cursor: Any, statement: str, *more: object) -> None:
         """Note who reads too."""
@@ -306,16 +328,12 @@ def _remove(folder: Path, process: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def open_connections(engine: Engine, wait: float = 0) -> int:
-    """Return how many connections are out of the pool; one that is on its way back is waited for, some seconds."""
+def open_connections(engine: Engine) -> int:
+    """Return how many connections are out of the pool, and not forgotten."""
     pool = engine.pool
     assert isinstance(pool, QueuePool)
-    end = time.monotonic() + wait
-    while pool.checkedout():
+    if pool.checkedout():
         gc.collect()
-        if time.monotonic() >= end:
-            break
-        time.sleep(0.01)
     return pool.checkedout()
 
 

@@ -103,7 +103,10 @@ class MySQL(Server):
 
         @wraps(method)
         def finish_then_query(connection: Any, *args: Any, **kwargs: Any) -> Any:
-            self.finish()
+            if connection is self.driver_connection:  # which is at work
+                self._wait()
+            else:
+                self.finish()
             return method(connection, *args, **kwargs)
 
         return finish_then_query
@@ -226,15 +229,18 @@ class MySQL(Server):
                 self._restore()
             except (self.driver_error, DBAPIError) as error:
                 found = ["a transaction"] if is_lock(error) else []
+                self.driver_connection = None
+                if not self.own.closed:
+                    self.own.invalidate()  # it may have ended, or stand anywhere
+                    self.own.close()
+                self.hold()
                 if found:
                     self.disconnect()
-                self.driver_connection = None
-                self.own.invalidate()  # it may have ended, or stand anywhere
-                self.own.close()
                 self.open()
                 try:
                     self._restore()
                 except (self.driver_error, DBAPIError):
+                    self.driver_connection = None
                     self.rebuild()
                 return found
             return []
@@ -244,6 +250,7 @@ class MySQL(Server):
 
         `finish` does not stop those, and a transaction that began before that may not read the tables after it.
         """
+        super().begin()
         if not self.alone:
             self.finish()
 
@@ -371,6 +378,8 @@ class MySQL(Server):
 
     def _send(self, *statements: str) -> None:
         """Send statements at once; `_read` is to be called for each."""
+        if not self.driver_connection:
+            raise self.driver_error(0, "There is no connection.")
         if any(statements):
             self.driver_connection._execute_command(COM_QUERY, "; ".join(filter(None, statements)))
 
@@ -448,7 +457,7 @@ class MySQL(Server):
         return checksum
 
     def disconnect(self) -> None:
-        """End the connections that use the database, also those that the app has not given back."""
+        """End them."""
         super().disconnect()
         query = "SELECT id FROM information_schema.processlist WHERE db = %s AND id <> CONNECTION_ID()"
         for number in self.server.exec_driver_sql(query, (self.name,)).scalars().all():

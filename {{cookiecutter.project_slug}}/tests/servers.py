@@ -7,10 +7,10 @@ for `shop_test_gw0` and `shop_test_gw1` with `pytest -n 2`, and for `shop_test_m
 import re
 from itertools import count
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
-from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from tests.database import Database, UnusableDatabaseError, schema_key, upgrade
 
@@ -87,6 +87,7 @@ class Server(Database):
         :raises UnusableDatabaseError: if one of this name was not made by the tests, or the server refuses.
         """
         self.engine.dispose()
+        self.hold()
         if self.find_key() is None and self.exists(self.name):
             raise UnusableDatabaseError(
                 f"The database {self.name!r} was not made by the tests: drop it, or name another in TEST_DATABASE_URL."
@@ -99,9 +100,29 @@ class Server(Database):
         except DBAPIError as error:
             raise UnusableDatabaseError(f"{self.shown}: the tests cannot make their database: {error.orig}") from error
 
+    def hold(self) -> None:
+        """Take the name again, if the connection that held it has ended.
+
+        :raises UnusableDatabaseError: if another run has taken it, or the server does not answer.
+        """
+        try:
+            self.server.exec_driver_sql("SELECT 1")
+        except SQLAlchemyError:
+            self.server = self.connect(self.home)
+            if not self.lock(self.name):
+                self.server.close()
+                raise UnusableDatabaseError(
+                    f"The connection to the server was lost, and another run has taken {self.name!r}: begin again."
+                ) from None
+
+    def disconnect(self) -> None:
+        """End the connections that use the database, also those that the app has not given back."""
+        super().disconnect()
+        self.hold()
+
     def _idle(self) -> int:
-        """Return how many connections the pool of the app has, none of them in use."""
-        return cast("QueuePool", self.engine.pool).checkedin()
+        """Return how many connections the pool of the app has, none of them in use; an entry may be without one."""
+        return sum(entry.dbapi_connection is not None for entry in cast("Any", self.engine.pool)._pool.queue)
 
     def exists(self, name: str) -> bool:
         """Return whether there is a database."""
