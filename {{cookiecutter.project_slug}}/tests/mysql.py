@@ -72,7 +72,7 @@ class MySQL(Server):
     home = "information_schema"
     driver_connection: Any = None
     connections = 0
-    alone = False
+    alone = with_others = False
     patience: ClassVar = Server.patience | {"read_timeout": 5, "client_flag": 1 << 16}  # MULTI_STATEMENTS
 
     def connect(self, database: str) -> Connection:
@@ -272,16 +272,13 @@ class MySQL(Server):
     def _restore(self) -> None:
         """Empty what was written, and undo DDL, if some was sent."""
         known, self.inserted = self.inserted & self.watched, set()
-        # Who is connected: to look for open transactions takes the right PROCESS, and they show a tenth of a second late.
-        clients = f"SELECT COUNT(*) FROM information_schema.processlist WHERE db = '{self.name}'"
-        questions = (COUNTERS, clients, self._written(), self.kept, self.numbers)
-        counted, connected, written, contents, numbers = self._fetch_and_empty(questions, known)
+        questions = (COUNTERS, self._written(), self.kept, self.numbers)
+        counted, written, contents, numbers = self._fetch_and_empty(questions, known)
         statements, connections = self._count(counted)
-        with_others = connected[0][0] > self._idle()
-        if with_others:
-            self._try_locks()
-        self.alone = not with_others and connections == self.connections
-        self.connections = connections
+        self.alone = connections == self.connections and not self.with_others
+        if not self.alone:
+            self.connections = connections
+            self._look_for_others()
         had_ddl = statements != self.statements
         if statements.get(TEMPORARY) != self.statements.get(TEMPORARY):
             self.engine.dispose()  # temporary tables end with their connection
@@ -311,9 +308,14 @@ class MySQL(Server):
         counters = dict(counted)
         return counters, int(counters.pop(CONNECTIONS))
 
-    def _try_locks(self) -> None:
-        """Lock all tables for a moment: it fails if one of them is in use."""
-        tables = self._tables()
+    def _look_for_others(self) -> None:
+        """Lock all tables for a moment, if others than the app are connected: it fails if one of them is in use.
+
+        To look for open transactions takes the right PROCESS, and they show a tenth of a second late.
+        """
+        clients = f"SELECT COUNT(*) FROM information_schema.processlist WHERE db = '{self.name}'"
+        self.with_others = self._fetch(clients)[0][0] > self._idle()
+        tables = self._tables() if self.with_others else {}
         if tables:
             self._fetch_each(*self._locks(map(self._quoted, tables)), "UNLOCK TABLES")
 
