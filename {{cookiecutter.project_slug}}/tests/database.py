@@ -59,7 +59,7 @@ class Database:
     generation = 0
     has_state = False
     earlier: set[threading.Thread] | None = None
-    """The threads that were there before the test, while there is one."""
+    """The threads that were there before the test; None between tests, when the threads of wider fixtures may be at work."""
 
     def __init__(self, url: str) -> None:
         """Use the database that a URL names."""
@@ -122,7 +122,7 @@ class Database:
         """Take the app's engine, and note to which generation each of its connections belongs."""
         self.engine = engine
         event.listen(engine, "connect", lambda _, record: record.info.update(generation=self.generation))
-        event.listen(engine, "checkin", self._close_old)
+        event.listen(engine, "checkin", self._take_back)
         event.listen(engine, "do_connect", self._refuse)
         event.listen(engine, "checkout", self._lend)
         for name in ("do_execute", "do_executemany", "do_execute_no_params"):
@@ -160,8 +160,8 @@ class Database:
         self._refuse()
         self.users[record] = threading.current_thread()
 
-    def _close_old(self, _connection: object, record: ConnectionPoolEntry) -> None:
-        """Close a connection that comes back to a pool that is no longer used."""
+    def _take_back(self, _connection: object, record: ConnectionPoolEntry) -> None:
+        """Note that nobody uses a connection any more; close it if its pool is no longer used."""
         self.users.pop(record, None)
         if record.info.get("generation") != self.generation:
             record.close()

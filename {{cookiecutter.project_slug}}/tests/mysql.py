@@ -459,7 +459,7 @@ class MySQL(Server):
         return checksum
 
     def disconnect(self) -> None:
-        """End them."""
+        """End whatever is connected to the database, but not what restores it."""
         super().disconnect()
         query = "SELECT id FROM information_schema.processlist WHERE db = %s AND id <> CONNECTION_ID()"
         for number in self.server.exec_driver_sql(query, (self.name,)).scalars().all():

@@ -277,7 +277,7 @@ class PostgreSQL(Server):
         self.thorough = self.thorough or matches(MOVES_SEQUENCE, statement)
 
     def disconnect(self) -> None:
-        """End them."""
+        """End whatever is connected to the database, but not what restores it."""
         super().disconnect()
         query = """SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE datname = %s AND pid <> %s
             AND usename = current_user AND backend_type = 'client backend'"""
